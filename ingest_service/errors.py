@@ -1,0 +1,100 @@
+"""The errors that the ingest service raises.
+
+    IngestError
+    ├── ContractError            a .proto file that is no contract; its stream stops, the service does not
+    ├── UnknownStream            no contract has that stream name
+    ├── UnknownView              no live view has that name
+    ├── BadRequest               the request itself is wrong: a retry cannot help
+    ├── ProducerError            a sequence that does not follow the producer's last one
+    ├── Overloaded               a bounded queue is full: a retry helps
+    ├── StorageError             disk or store failed: a retry helps once the cause is gone
+    ├── LogDamaged               the log cannot be trusted below its durable offset
+    ├── NotComplete              a date whose end the watermark has not passed cannot be sealed
+    ├── ViewRefused              a dbt model that cannot be a live view
+    ├── ViewBehind               a view did not reach the offset in time
+    └── ConfigError              an option that is wrong: a folder, an address, a missing manifest
+
+`ingest_service.rpc.status` turns each into a gRPC status code.
+"""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """Root of the service's errors; its text says what was expected, what came and what to do."""
+
+
+class ContractError(IngestError):
+    """A .proto file that is no contract, or whose contract is wrong."""
+
+
+class UnknownStream(IngestError):
+    """No contract has that stream name."""
+
+    def __init__(self, stream: str, known: list[str]) -> None:
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"there is no stream {stream!r}; the streams are: {listed}")
+        self.stream = stream
+        self.known = known
+
+
+class UnknownView(IngestError):
+    """No live view has that name."""
+
+    def __init__(self, view: str, known: list[str]) -> None:
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"there is no live view {view!r}; the live views are: {listed}")
+        self.view = view
+        self.known = known
+
+
+class BadRequest(IngestError):
+    """The request is wrong in itself; the same request will fail again."""
+
+
+class ProducerError(IngestError):
+    """A sequence that does not follow the producer's last one.
+
+    `expected` is the sequence that would be taken, or None when the producer is unknown.
+    """
+
+    def __init__(self, message: str, expected: int | None) -> None:
+        super().__init__(message)
+        self.expected = expected
+
+
+class Overloaded(IngestError):
+    """A bounded queue is full; the same request may be sent again after `retry_after_ms`."""
+
+    def __init__(self, message: str, retry_after_ms: int = 100) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class StorageError(IngestError):
+    """Disk or store failed; nothing of the request is durable, and it may be sent again."""
+
+
+class LogDamaged(IngestError):
+    """The log is damaged below its durable offset: `file` and `position` (bytes) say where."""
+
+    def __init__(self, message: str, file: str, position: int) -> None:
+        super().__init__(message)
+        self.file = file
+        self.position = position
+
+
+class NotComplete(IngestError):
+    """A date cannot be sealed: its stream's watermark has not passed the date's end."""
+
+
+class ViewRefused(IngestError):
+    """A dbt model that cannot be a live view; the text names file, column and reason."""
+
+
+class ViewBehind(IngestError):
+    """A view did not reach the wanted offset in the time given."""
+
+
+class ConfigError(IngestError):
+    """An option that is wrong; the text says which and what to do."""
