@@ -1,5 +1,6 @@
 """Time, passed in wherever it is needed, so that tests can set it."""
 
+# ruff: noqa: D102 - the protocol says what its implementations' methods do
 from __future__ import annotations
 
 import time

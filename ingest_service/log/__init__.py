@@ -1,0 +1,42 @@
+"""The append log: one replayable, fsynced sequence of rows a stream.
+
+Owns the frames and segments on disk, offsets, exactly-once appends (producers and event ids), the watermark and
+seals. Does not know contracts' rules, protobuf or gRPC. The main types are `Log`, `LogReader` and those of `records`.
+"""
+
+from ingest_service.log.log import Log, LogSettings
+from ingest_service.log.reader import LogReader
+from ingest_service.log.records import (
+    PARTITION,
+    SYSTEM_COLUMNS,
+    Append,
+    AppendResult,
+    Counts,
+    Entry,
+    LogSpec,
+    QuarantinedRow,
+    Rows,
+    RowVerdict,
+    Seal,
+    Verdict,
+    with_system_columns,
+)
+
+__all__ = [
+    "PARTITION",
+    "SYSTEM_COLUMNS",
+    "Append",
+    "AppendResult",
+    "Counts",
+    "Entry",
+    "Log",
+    "LogReader",
+    "LogSettings",
+    "LogSpec",
+    "QuarantinedRow",
+    "RowVerdict",
+    "Rows",
+    "Seal",
+    "Verdict",
+    "with_system_columns",
+]

@@ -1,0 +1,63 @@
+"""What a log counts, from frames alone: the same whether they were just written or are read again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from ingest_service.log.records import Counts
+from ingest_service.log.table import AppendEntry, RowsTable
+
+_EPOCH = dt.date(1970, 1, 1)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Rows counted over the frames applied so far. Not thread-safe."""
+
+    sent: int = 0
+    received_counted: int = 0
+    received: int = 0
+    appended: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    late: int = 0
+    appended_by_day: dict[int, int] = field(default_factory=dict)
+    _sent_by_producer: dict[str, int] = field(default_factory=dict)
+
+    def apply(self, table: RowsTable) -> None:
+        """Count a durable frame."""
+        for entry in table.appends:
+            self._count(entry)
+        for day, rows in table.days.items():
+            self.appended_by_day[day] = self.appended_by_day.get(day, 0) + rows
+
+    def _count(self, entry: AppendEntry) -> None:
+        self.received += entry.received
+        self.appended += entry.rows
+        self.duplicate += entry.duplicate
+        self.late += entry.late
+        self.quarantined += len(entry.quarantined)
+        if entry.rows_sent:
+            self.received_counted += entry.received
+            self.sent += entry.rows_sent - self._sent_by_producer.get(entry.producer_id, 0)
+            self._sent_by_producer[entry.producer_id] = entry.rows_sent
+
+    def forget_all_but(self, producers: object) -> None:
+        """Drop the counts of producers that are not in `producers`, a container of ids: they send no more."""
+        known = producers
+        self._sent_by_producer = {p: n for p, n in self._sent_by_producer.items() if p in known}  # type: ignore[operator]
+
+    def counts(self) -> Counts:
+        """The counts now."""
+        by_date = {_EPOCH + dt.timedelta(days=day): rows for day, rows in sorted(self.appended_by_day.items())}
+        return Counts(
+            self.sent,
+            self.received_counted,
+            self.received,
+            self.appended,
+            self.duplicate,
+            self.quarantined,
+            self.late,
+            by_date,
+        )

@@ -1,0 +1,122 @@
+"""Producers: who sent which batch, so that a resent one gets its first response again.
+
+The mechanism is Kafka's idempotent producer (KIP-98), with the whole response kept instead of the offset alone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field, replace
+
+from ingest_service.errors import ProducerError
+from ingest_service.log.records import Append, AppendResult
+
+RESULTS_KEPT = 256
+"""Responses remembered a producer: more than a client may have in flight."""
+
+
+@dataclass(slots=True)
+class ProducerState:
+    """A producer's last sequence, when it was last heard of, its own count of rows, and its last responses."""
+
+    last_sequence: int = -1
+    last_append_us: int = 0
+    rows_sent: int = 0
+    results: deque[tuple[int, AppendResult]] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
+
+    def result_of(self, sequence: int) -> AppendResult | None:
+        """The response to a batch taken before, while it is remembered."""
+        back = self.last_sequence - sequence
+        if back >= len(self.results):
+            return None
+        return self.results[-1 - back][1]
+
+
+class Producers:
+    """The producers of a stream, bounded in number and age. Not thread-safe: the committer alone uses it.
+
+    Changes are made by `take` before the frame is durable and kept by `commit` or undone by `roll_back`.
+    """
+
+    def __init__(self, most: int, expiry_us: int) -> None:
+        self._most = most
+        self._expiry_us = expiry_us
+        self._states: OrderedDict[str, ProducerState] = OrderedDict()
+        self._undo: list[tuple[str, ProducerState | None]] = []
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __contains__(self, producer_id: str) -> bool:
+        return producer_id in self._states
+
+    def replay_of(self, append: Append) -> AppendResult | None:
+        """The first response, when this batch was taken before; None when it is the one expected next.
+
+        Raises:
+            ProducerError: a gap, an unknown producer that does not begin at 0, or a batch too old to be remembered.
+        """
+        state = self._states.get(append.producer_id)
+        if state is None:
+            if append.sequence:
+                raise ProducerError(
+                    f"producer {append.producer_id!r} is unknown or expired: expected its first batch, sequence 0, "
+                    f"came {append.sequence}. Whether earlier batches were taken can't be told any more; begin with a "
+                    "new producer id",
+                    expected=None,
+                )
+            return None
+        expected = state.last_sequence + 1
+        if append.sequence == expected:
+            return None
+        if append.sequence > expected:
+            raise ProducerError(
+                f"producer {append.producer_id!r}: expected sequence {expected}, came {append.sequence}: "
+                f"{append.sequence - expected} batches are missing; send them first",
+                expected=expected,
+            )
+        result = state.result_of(append.sequence)
+        if result is None:
+            raise ProducerError(
+                f"producer {append.producer_id!r}: sequence {append.sequence} was taken before, but only the last "
+                f"{RESULTS_KEPT} responses are remembered (expected next: {expected}); don't send it again",
+                expected=expected,
+            )
+        return replace(result, replayed=True)
+
+    def take(self, append: Append, result: AppendResult, append_time_us: int) -> None:
+        """Remember the batch as taken."""
+        state = self._states.get(append.producer_id)
+        self._undo.append((append.producer_id, None if state is None else _copy(state)))
+        if state is None:
+            state = self._states[append.producer_id] = ProducerState()
+        state.last_sequence = append.sequence
+        state.last_append_us = append_time_us
+        state.rows_sent = max(state.rows_sent, append.rows_sent)
+        state.results.append((append.sequence, result))
+        self._states.move_to_end(append.producer_id)
+
+    def commit(self) -> None:
+        """Keep what was taken, and forget producers over the bound or past their expiry."""
+        self._undo.clear()
+        while self._states:
+            oldest = next(iter(self._states.values()))
+            newest_us = next(reversed(self._states.values())).last_append_us
+            if len(self._states) <= self._most and newest_us - oldest.last_append_us <= self._expiry_us:
+                break
+            self._states.popitem(last=False)
+
+    def roll_back(self) -> None:
+        """Undo everything taken since the last commit."""
+        for producer_id, state in reversed(self._undo):
+            if state is None:
+                del self._states[producer_id]
+            else:
+                self._states[producer_id] = state
+        self._undo.clear()
+
+
+def _copy(state: ProducerState) -> ProducerState:
+    return ProducerState(
+        state.last_sequence, state.last_append_us, state.rows_sent, deque(state.results, maxlen=RESULTS_KEPT)
+    )

@@ -1,0 +1,123 @@
+"""Reading the log in order, from an offset on, and following its tail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingest_service.log.frame import BatchCodec, FrameDamaged, Kind
+from ingest_service.log.records import Entry, Rows
+from ingest_service.log.recovery import SegmentInfo, conform
+from ingest_service.log.segment import SegmentFile
+from ingest_service.log.state import add_system_columns, concat
+from ingest_service.log.table import unpack_seal
+
+if TYPE_CHECKING:
+    from ingest_service.log.log import Log
+
+
+class LogReader:
+    """Yields durable entries in log order: rows, and seals where they stand. Use it from one thread at a time.
+
+    Reading holds nobody up: the committer does not know its readers.
+    """
+
+    def __init__(self, log: Log, from_offset: int) -> None:
+        self._log = log
+        self._from_offset = from_offset
+        segments, place = log.locate(from_offset)
+        self._at = next((i for i, info in enumerate(segments) if place and info.name.number == place[0]), 0)
+        self._position = place[1] if place else 0
+        self._file: SegmentFile | None = None
+        self._codec: BatchCodec | None = None
+
+    def read(self, max_rows: int, timeout_s: float) -> list[Entry]:
+        """The next entries, about `max_rows` rows at the most; [] when none came within `timeout_s`.
+
+        Consecutive rows are one `Rows` entry. A frame is never divided, so a large one may exceed `max_rows`.
+
+        Raises:
+            LogDamaged: a frame that was durable can't be read back.
+        """
+        if not self._log.wait_readable(self._has_more, timeout_s):
+            return []
+        entries: list[Entry] = []
+        run: list[Rows] = []
+        rows = 0
+        while rows < max_rows and (entry := self._next()) is not None:
+            if isinstance(entry, Rows):
+                run.append(entry)
+                rows += entry.next_offset - entry.base_offset
+            else:
+                _flush(run, entries)
+                entries.append(entry)
+        _flush(run, entries)
+        return entries
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _has_more(self) -> bool:
+        segments = self._log.segments
+        if self._at >= len(segments):
+            return False
+        return self._position < segments[self._at].valid_end or self._at + 1 < len(segments)
+
+    def _next(self) -> Entry | None:
+        while self._has_more():
+            info = self._log.segments[self._at]
+            if self._position >= info.valid_end:
+                self._at += 1
+                self._position = 0
+                self.close()
+                continue
+            entry = self._entry_at(info)
+            if isinstance(entry, Rows):
+                entry = self._from_wanted(entry)
+            elif entry is not None and entry.seal_offset < self._from_offset:
+                entry = None
+            if entry is not None:
+                return entry
+        return None
+
+    def _entry_at(self, info: SegmentInfo) -> Entry | None:
+        """The entry of the frame at the present position, which moves behind it; None for one without entry."""
+        remembered = self._log.tail.get(info.name.number, self._position)
+        if remembered is not None:
+            self._position += remembered[1]
+            return remembered[0]
+        if self._file is None or self._file.name != info.name:
+            self.close()
+            self._file = self._log.open_segment(info)
+            self._codec = BatchCodec(info.schema)
+        try:
+            frame, after = self._file.frame_at(self._position)
+        except FrameDamaged as error:
+            raise self._file.damaged(self._position, error) from error
+        self._position = after
+        if frame.kind is Kind.SEAL:
+            return unpack_seal(frame.table, frame.base_offset)
+        if frame.kind is Kind.HEAD or not frame.rows or frame.next_offset <= self._from_offset:
+            return None
+        assert self._codec is not None
+        spec = self._log.spec
+        batch = conform(self._codec.decode(frame.body), spec.schema)
+        batch = add_system_columns(batch, self._log.schema, spec.event_time, frame.base_offset, frame.append_time_us)
+        return Rows(batch, frame.base_offset, frame.next_offset)
+
+    def _from_wanted(self, rows: Rows) -> Rows | None:
+        skip = self._from_offset - rows.base_offset
+        if skip <= 0:
+            return rows
+        if rows.next_offset <= self._from_offset:
+            return None
+        return Rows(rows.batch.slice(skip), self._from_offset, rows.next_offset)
+
+
+def _flush(run: list[Rows], entries: list[Entry]) -> None:
+    if run:
+        batch = concat([rows.batch for rows in run])
+        entries.append(Rows(batch, run[0].base_offset, run[-1].next_offset))
+        run.clear()

@@ -1,0 +1,243 @@
+"""Opening a log: what its files hold is checked, what was never durable is cut, and its state is made again.
+
+Damage in the last segment, with no whole frame behind it and beyond the durable mark, is a write that was never
+acknowledged: it is cut. Any other damage stops the start-up. The durable mark is a small file, written when a log is
+closed and when a segment begins: everything before it was durable then.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from ingest_service.errors import ContractError, LogDamaged
+from ingest_service.log.files import Files
+from ingest_service.log.frame import BatchCodec, Frame, FrameDamaged, Kind
+from ingest_service.log.records import LogSpec
+from ingest_service.log.segment import Head, SegmentFile, SegmentName, check_head
+from ingest_service.log.state import FrameRef, LogState
+from ingest_service.log.table import RowsTable, unpack_seal
+
+MARK_NAME = "durable.json"
+INDEX_BYTES = 1 << 16
+"""The index names a frame about every so many bytes."""
+
+
+@dataclass(slots=True)
+class SegmentInfo:
+    """A segment that is part of the log: what of it is valid, and the schema of its batches.
+
+    valid_end: bytes; grows while the segment is the active one, and only after fsync.
+    """
+
+    name: SegmentName
+    schema: pa.Schema
+    valid_end: int = 0
+
+
+@dataclass(slots=True)
+class Index:
+    """Sparse index from offsets to (segment number, position); entries rise in both. Not thread-safe."""
+
+    offsets: list[int] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, base_offset: int, segment: int, position: int) -> None:
+        """Name a frame, unless one close before it is named."""
+        if self.places:
+            last_segment, last_position = self.places[-1]
+            if segment == last_segment and position - last_position < INDEX_BYTES:
+                return
+        self.offsets.append(base_offset)
+        self.places.append((segment, position))
+
+    def before(self, offset: int) -> tuple[int, int] | None:
+        """A place from which on every row at or above `offset` stands, and every seal at it; None: the log's begin."""
+        found = bisect_left(self.offsets, offset) - 1
+        return self.places[found] if found >= 0 else None
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A log's segments, oldest first, and its index."""
+
+    segments: list[SegmentInfo] = field(default_factory=list)
+    index: Index = field(default_factory=Index)
+
+
+def recover(files: Files, folder: Path, spec: LogSpec, state: LogState) -> Recovered:
+    """Read the log in `folder` into `state`.
+
+    Raises:
+        LogDamaged: rows below the durable offset can't be read.
+        ContractError: the log's rows don't fit the contract any more.
+        OSError: the folder can't be read.
+    """
+    return _Recovery(files, folder, spec, state).run()
+
+
+class _Recovery:
+    def __init__(self, files: Files, folder: Path, spec: LogSpec, state: LogState) -> None:
+        self._files, self._folder, self._spec, self._state = files, folder, spec, state
+        self._out = Recovered()
+        self._window: deque[FrameRef] = deque()
+        self._window_rows = 0
+
+    def run(self) -> Recovered:
+        names = self._names()
+        mark = read_mark(self._files, self._folder)
+        opened = [SegmentFile(self._files, self._folder, name) for name in names]
+        try:
+            self._scan_all(opened, mark)
+            self._restore_dedup({file.name.number: file for file in opened})
+        finally:
+            for file in opened:
+                file.close()
+        return self._out
+
+    def _names(self) -> list[SegmentName]:
+        parsed = (SegmentName.parse(name) for name in self._files.list_folder(self._folder))
+        return sorted((name for name in parsed if name), key=lambda name: name.number)
+
+    def _scan_all(self, opened: list[SegmentFile], mark: tuple[int, int] | None) -> None:
+        if mark and (not opened or opened[-1].name.number < mark[0]):
+            raise _segment_missing(self._folder / f"…-{mark[0]:06d}.seg")
+        heads = [self._head(file, last=file is opened[-1]) for file in opened]
+        if heads and heads[-1] is None:
+            # A segment whose first write never became durable: nothing in it was acknowledged.
+            file = opened.pop()
+            heads.pop()
+            if mark and mark[0] == file.name.number:
+                raise file.damaged(0, "it was durable before, and its head can't be read now")
+            self._files.remove(file.path)
+        for i, file in enumerate(opened):
+            head, schema = heads[i]  # type: ignore[misc]
+            successor: Head | None = heads[i + 1][0] if i + 1 < len(opened) else None  # type: ignore[index]
+            if i and head.previous_number != opened[i - 1].name.number:
+                raise file.damaged(0, f"its predecessor, number {head.previous_number}, is missing")
+            info = SegmentInfo(file.name, schema)
+            self._out.segments.append(info)
+            self._scan(file, info, successor, mark)
+
+    def _head(self, file: SegmentFile, *, last: bool) -> tuple[Head, pa.Schema] | None:
+        try:
+            frame, _ = file.frame_at(0)
+        except FrameDamaged as error:
+            if last and file.whole_frame_after(0, self._files.size(file.path)) is None:
+                return None
+            raise file.damaged(0, error) from error
+        schema = pa.ipc.read_schema(frame.body)
+        _check_fits(file, schema, self._spec)
+        return check_head(file, frame, self._spec.stream), schema
+
+    def _scan(self, file: SegmentFile, info: SegmentInfo, successor: Head | None, mark: tuple[int, int] | None) -> None:
+        end = successor.previous_valid_bytes if successor else self._files.size(file.path)
+        try:
+            for position, frame, after in file.scan(0, end):
+                self._apply(file, position, frame)
+                info.valid_end = after
+        except FrameDamaged as error:
+            position = info.valid_end
+            marked = mark is not None and mark[0] == file.name.number and position < mark[1]
+            if successor or marked or file.whole_frame_after(position, end) is not None:
+                raise file.damaged(position, error) from error
+            self._files.truncate(file.path, position)
+
+    def _apply(self, file: SegmentFile, position: int, frame: Frame) -> None:
+        if frame.base_offset != self._state.next_offset and (position or self._out.index.offsets):
+            expected = self._state.next_offset
+            raise file.damaged(position, f"expected offset {expected}, found {frame.base_offset}: a frame is missing")
+        self._state.next_offset = frame.next_offset
+        self._out.index.add(frame.base_offset, file.name.number, position)
+        if frame.kind is Kind.ROWS:
+            ref = FrameRef(file.name.number, position, frame.base_offset, frame.rows, frame.append_time_us)
+            table = RowsTable.unpack(frame.table)
+            self._state.apply_rows(ref, table)
+            self._state.restore_producers(frame, table)
+            self._remember(ref)
+        elif frame.kind is Kind.SEAL:
+            self._state.apply_seal(unpack_seal(frame.table, frame.base_offset))
+
+    def _remember(self, ref: FrameRef) -> None:
+        """Keep the frames that the dedup window may still hold."""
+        dedup = self._state.dedup
+        if dedup is None or not ref.rows:
+            return
+        self._window.append(ref)
+        self._window_rows += ref.rows
+        while not dedup.reaches(
+            self._window_rows - self._window[0].rows, ref.append_time_us - self._window[0].append_time_us
+        ):
+            self._window_rows -= self._window.popleft().rows
+
+    def _restore_dedup(self, opened: dict[int, SegmentFile]) -> None:
+        if self._state.dedup is None or self._spec.event_id is None:
+            return
+        codecs = {info.name.number: BatchCodec(info.schema) for info in self._out.segments}
+        for ref in self._window:
+            frame, _ = opened[ref.segment].frame_at(ref.position)
+            batch = codecs[ref.segment].decode(frame.body)
+            if self._spec.event_id in batch.schema.names:
+                self._state.dedup.restore(batch.column(self._spec.event_id), ref.append_time_us)
+
+
+def _segment_missing(path: Path) -> LogDamaged:
+    return LogDamaged(
+        f"{path} is missing: rows that were acknowledged are gone. Restore it from a backup, or move the stream's "
+        "folder away to begin anew.",
+        str(path),
+        0,
+    )
+
+
+def _check_fits(file: SegmentFile, schema: pa.Schema, spec: LogSpec) -> None:
+    for field_ in schema:
+        at = spec.schema.get_field_index(field_.name)
+        if at < 0 or spec.schema.field(at).type != field_.type:
+            now = "is gone" if at < 0 else f"is {spec.schema.field(at).type} now"
+            raise ContractError(
+                f"stream {spec.stream!r}: column {field_.name!r} was {field_.type} in {file.path.name} and {now}. "
+                "A contract may only gain optional fields; declare another stream for a different shape"
+            )
+    missing = [field_.name for field_ in spec.schema if field_.name not in schema.names and not field_.nullable]
+    if missing:
+        raise ContractError(
+            f"stream {spec.stream!r}: column {missing[0]!r} is new and not optional, but {file.path.name} holds rows "
+            "without it. Declare the field `optional`, or another stream"
+        )
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch written under an earlier contract, with the columns of the present one."""
+    if batch.schema.names == schema.names:
+        return batch
+    columns = [
+        batch.column(field_.name) if field_.name in batch.schema.names else pa.nulls(batch.num_rows, field_.type)
+        for field_ in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def read_mark(files: Files, folder: Path) -> tuple[int, int] | None:
+    """Segment number and position up to which the log was known to be durable, or None."""
+    if MARK_NAME not in files.list_folder(folder):
+        return None
+    handle = files.open_read(folder / MARK_NAME)
+    try:
+        mark = json.loads(handle.read_at(0, 1 << 12))
+        return int(mark["segment"]), int(mark["position"])
+    except (ValueError, KeyError, TypeError):
+        # The mark only makes recovery stricter; without it the frames' own checks stand.
+        return None
+    finally:
+        handle.close()
+
+
+def write_mark(files: Files, folder: Path, segment: int, position: int) -> None:
+    """Record that everything before `position` of that segment is durable."""
+    files.replace(folder / MARK_NAME, json.dumps({"segment": segment, "position": position}).encode())
