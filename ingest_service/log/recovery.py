@@ -115,14 +115,14 @@ class _Recovery:
             if mark and mark[0] == file.name.number:
                 raise file.damaged(0, "it was durable before, and its head can't be read now")
             self._files.remove(file.path)
+        known = [head for head in heads if head is not None]
+        for i, (head, _) in enumerate(known[1:], 1):
+            if head.previous_number != opened[i - 1].name.number:
+                raise opened[i].damaged(0, f"its predecessor, number {head.previous_number}, is missing")
         for i, file in enumerate(opened):
-            head, schema = heads[i]  # type: ignore[misc]
-            successor: Head | None = heads[i + 1][0] if i + 1 < len(opened) else None  # type: ignore[index]
-            if i and head.previous_number != opened[i - 1].name.number:
-                raise file.damaged(0, f"its predecessor, number {head.previous_number}, is missing")
-            info = SegmentInfo(file.name, schema)
+            info = SegmentInfo(file.name, known[i][1])
             self._out.segments.append(info)
-            self._scan(file, info, successor, mark)
+            self._scan(file, info, known[i + 1][0] if i + 1 < len(known) else None, mark)
 
     def _head(self, file: SegmentFile, *, last: bool) -> tuple[Head, pa.Schema] | None:
         try:
@@ -137,16 +137,18 @@ class _Recovery:
 
     def _scan(self, file: SegmentFile, info: SegmentInfo, successor: Head | None, mark: tuple[int, int] | None) -> None:
         end = successor.previous_valid_bytes if successor else self._files.size(file.path)
+        durable = mark[1] if mark and mark[0] == file.name.number else 0
         try:
             for position, frame, after in file.scan(0, end):
                 self._apply(file, position, frame)
                 info.valid_end = after
         except FrameDamaged as error:
             position = info.valid_end
-            marked = mark is not None and mark[0] == file.name.number and position < mark[1]
-            if successor or marked or file.whole_frame_after(position, end) is not None:
+            if successor or position < durable or file.whole_frame_after(position, end) is not None:
                 raise file.damaged(position, error) from error
             self._files.truncate(file.path, position)
+        if info.valid_end < durable:
+            raise file.damaged(info.valid_end, f"the file ends here; {durable} bytes of it were durable")
 
     def _apply(self, file: SegmentFile, position: int, frame: Frame) -> None:
         if frame.base_offset != self._state.next_offset and (position or self._out.index.offsets):

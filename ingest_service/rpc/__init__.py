@@ -1,0 +1,1 @@
+"""The gRPC surface: servicers that translate between messages and the service's parts. Decides nothing itself."""

@@ -1,0 +1,79 @@
+"""The gRPC server: which services it has, how large messages may be, and how it stops."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ingest_service.errors import ConfigError
+from ingest_service.rpc.append import AppendServicer
+from ingest_service.rpc.streams import StreamServicer
+from ingest_service.rpc.views import ViewServicer
+from tidemill.v1 import (
+    append_pb2,
+    append_pb2_grpc,
+    streams_pb2,
+    streams_pb2_grpc,
+    views_pb2,
+    views_pb2_grpc,
+)
+
+MESSAGE_BYTES_MAX = 64 << 20
+STOP_GRACE_S = 2.0
+"""How long calls may go on once the server is stopping; the SDK resends what was not acknowledged."""
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # Without this a second service on the same port would silently take half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+_SERVICES = [
+    append_pb2.DESCRIPTOR.services_by_name["AppendService"].full_name,
+    streams_pb2.DESCRIPTOR.services_by_name["StreamService"].full_name,
+    views_pb2.DESCRIPTOR.services_by_name["ViewService"].full_name,
+]
+
+
+class Server:
+    """A gRPC server on one address. Use it from one event loop."""
+
+    def __init__(self, append: AppendServicer, streams: StreamServicer, views: ViewServicer) -> None:
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        append_pb2_grpc.add_AppendServiceServicer_to_server(append, self._server)
+        streams_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._server)
+        views_pb2_grpc.add_ViewServiceServicer_to_server(views, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen and answer; the port, which is a free one where 0 was asked for.
+
+        Raises:
+            ConfigError: the address can't be listened on.
+        """
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            raise ConfigError(
+                f"can't listen on {address}: the port is in use or the address is not this machine's. Stop what uses "
+                "it, or choose another with --listen HOST:PORT (port 0: a free one)"
+            )
+        await self._server.start()
+        for name in ("", *_SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return int(bound)
+
+    async def stop(self) -> None:
+        """Refuse new calls, let running ones end for STOP_GRACE_S, then cut them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(STOP_GRACE_S)

@@ -1,0 +1,151 @@
+"""Streams as clients see them: contracts, offsets, counts, quarantine, seals and the way into the lake."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2, timestamp_pb2
+
+from ingest_service.errors import BadRequest
+from ingest_service.log import QuarantinedRow, Seal, Verdict
+from ingest_service.rpc.parts import StreamParts, Streams
+from ingest_service.rpc.status import answers
+from tidemill.v1 import append_pb2, streams_pb2, streams_pb2_grpc
+
+QUARANTINE_LIMIT_MAX = 10_000
+"""Quarantined rows that one answer may hold."""
+
+_Call = grpc.aio.ServicerContext[Any, Any]
+
+
+class StreamServicer(streams_pb2_grpc.StreamServiceServicer):
+    """Tells of streams, and seals and exports their dates."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    @answers
+    async def ListStreams(
+        self, request: streams_pb2.ListStreamsRequest, context: _Call
+    ) -> streams_pb2.ListStreamsResponse:
+        """All streams, by name."""
+        del request, context
+        return streams_pb2.ListStreamsResponse(streams=[_status(parts) for _, parts in self._streams.items()])
+
+    @answers
+    async def GetStream(self, request: streams_pb2.GetStreamRequest, context: _Call) -> streams_pb2.GetStreamResponse:
+        """One stream with its contract."""
+        del context
+        parts = self._streams[request.stream]
+        return streams_pb2.GetStreamResponse(
+            status=_status(parts),
+            message_type=parts.contract.message_type,
+            descriptors=descriptor_pb2.FileDescriptorSet.FromString(parts.contract.descriptor_set),
+            arrow_schema=parts.log.schema.serialize().to_pybytes(),
+        )
+
+    @answers
+    async def ListQuarantine(
+        self, request: streams_pb2.ListQuarantineRequest, context: _Call
+    ) -> streams_pb2.ListQuarantineResponse:
+        """The newest quarantined rows."""
+        del context
+        log = self._streams[request.stream].log
+        limit = min(request.limit or 100, QUARANTINE_LIMIT_MAX)
+        response = streams_pb2.ListQuarantineResponse(total=log.counts().quarantined)
+        for ref, producer_id, sequence, row in await asyncio.to_thread(log.quarantined, limit):
+            response.rows.add(
+                at_offset=ref.base_offset,
+                append_time=_timestamp(ref.append_time_us),
+                producer_id=producer_id,
+                sequence=sequence,
+                verdict=_verdict(row),
+                payload=row.payload,
+            )
+        return response
+
+    @answers
+    async def SealDate(self, request: streams_pb2.SealDateRequest, context: _Call) -> streams_pb2.SealDateResponse:
+        """Seal a date, or a range of dates as one."""
+        del context
+        first = _date("date", request.date)
+        last = _date("last_date", request.last_date) if request.last_date else first
+        log = self._streams[request.stream].log
+        seal = await asyncio.to_thread(log.seal, first, last, force=request.force)
+        return streams_pb2.SealDateResponse(seal=_seal(seal))
+
+    @answers
+    async def ExportLake(
+        self, request: streams_pb2.ExportLakeRequest, context: _Call
+    ) -> streams_pb2.ExportLakeResponse:
+        """Bring the lake up to an offset."""
+        del context
+        parts = self._streams[request.stream]
+        if request.up_to_offset > parts.log.durable_offset:
+            raise BadRequest(
+                f"expected up_to_offset to be at most the durable offset, {parts.log.durable_offset}; "
+                f"came {request.up_to_offset}"
+            )
+        state = await asyncio.to_thread(parts.lake.export, request.up_to_offset or None)
+        return streams_pb2.ExportLakeResponse(lake_version=state.version, lake_offset=state.offset, lake_uri=state.uri)
+
+
+def _status(parts: StreamParts) -> streams_pb2.StreamStatus:
+    log = parts.log
+    counts = log.counts()
+    lake = parts.lake.state()
+    status = streams_pb2.StreamStatus(
+        stream=parts.contract.stream,
+        contract_version=parts.contract.version,
+        durable_offset=log.durable_offset,
+        lake_offset=lake.offset,
+        lake_uri=lake.uri,
+        counts=streams_pb2.Counts(
+            sent=counts.sent,
+            received_counted=counts.received_counted,
+            received=counts.received,
+            appended=counts.appended,
+            duplicate=counts.duplicate,
+            quarantined=counts.quarantined,
+            late=counts.late,
+            appended_by_date={str(date): rows for date, rows in counts.appended_by_date.items()},
+        ),
+        seals=[_seal(seal) for seal in log.seals()],
+    )
+    watermark_us = log.watermark_us
+    if watermark_us is not None:
+        status.watermark.CopyFrom(_timestamp(watermark_us))
+    return status
+
+
+def _verdict(row: QuarantinedRow) -> append_pb2.RowVerdict:
+    return append_pb2.RowVerdict(
+        index=row.index,
+        verdict=int(Verdict.QUARANTINED),  # type: ignore[arg-type]
+        rule=row.rule,
+        field=row.field,
+        message=row.message,
+    )
+
+
+def _seal(seal: Seal) -> streams_pb2.Seal:
+    return streams_pb2.Seal(
+        date=str(seal.first_date),
+        last_date=str(seal.last_date),
+        seal_offset=seal.seal_offset,
+        sealed_at=_timestamp(seal.sealed_at_us),
+    )
+
+
+def _timestamp(time_us: int) -> timestamp_pb2.Timestamp:
+    return timestamp_pb2.Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)
+
+
+def _date(field: str, text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f'{field}: expected a date such as "2011-12-05", came {text[:40]!r}') from None
