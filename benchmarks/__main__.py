@@ -1,0 +1,44 @@
+"""`python -m benchmarks [--only NAME]`: run the benchmarks, print a table, write build/bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from benchmarks import day, ingest, live
+from benchmarks.result import Result, table, write
+from benchmarks.service import PROJECT
+
+BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
+    ("append_typed", "append_prepared"): ingest.append,
+    ("ack_ms_p50", "ack_ms_p99"): ingest.ack,
+    ("replay",): live.replay,
+    ("visible_ms_p50", "visible_ms_p99"): live.visible,
+    ("daily_dag_s",): day.daily,
+}
+
+
+def main() -> int:
+    """Run what was asked for; 2 for a name that is none."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [name for group in BENCHMARKS for name in group]
+    parser.add_argument("--only", metavar="NAME", help=f"one of: {', '.join(names)}")
+    only = parser.parse_args().only
+    if only is not None and only not in names:
+        print(f"there is no benchmark {only!r}; expected one of: {', '.join(names)}", file=sys.stderr)
+        return 2
+    results: list[Result] = []
+    for group, run in BENCHMARKS.items():
+        if only is None or only in group:
+            print(f"measuring {', '.join(group)} …", file=sys.stderr, flush=True)
+            results += [result for result in run() if only in (None, result.name)]
+    print(table(results))
+    path = PROJECT / "build" / "bench.json"
+    write(results, path)
+    print(f"written to {path.relative_to(PROJECT)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
