@@ -114,7 +114,7 @@ def _response(sequence: int, result: AppendResult) -> append_pb2.AppendResponse:
     for verdict in result.verdicts:
         response.verdicts.add(
             index=verdict.index,
-            verdict=int(verdict.verdict),  # type: ignore[arg-type]
+            verdict=int(verdict.verdict),
             rule=verdict.rule,
             field=verdict.field,
             message=verdict.message,

@@ -44,10 +44,10 @@ class Server:
 
     def __init__(self, append: AppendServicer, streams: StreamServicer, views: ViewServicer) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._health = health.aio.HealthServicer()
-        append_pb2_grpc.add_AppendServiceServicer_to_server(append, self._server)
-        streams_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._server)
-        views_pb2_grpc.add_ViewServiceServicer_to_server(views, self._server)
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        append_pb2_grpc.add_AppendServiceServicer_to_server(append, self._server)  # type: ignore[no-untyped-call]
+        streams_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._server)  # type: ignore[no-untyped-call]
+        views_pb2_grpc.add_ViewServiceServicer_to_server(views, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)

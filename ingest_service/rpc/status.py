@@ -58,7 +58,8 @@ def answers(method: _Method) -> _Method:
             return await method(self, request, context)
         except (grpc.aio.AbortError, grpc.RpcError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-            return await refuse(context, error)
+        except Exception as error:
+            await refuse(context, error)
+            raise AssertionError("refuse ends the call") from error
 
     return guarded  # type: ignore[return-value]

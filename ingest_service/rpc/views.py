@@ -13,23 +13,13 @@ import pyarrow as pa
 from google.protobuf import struct_pb2, timestamp_pb2
 
 from ingest_service.errors import BadRequest
-from ingest_service.live import Condition, LiveViews, SealedRange, ViewColumn, ViewQuery
+from ingest_service.live import LiveViews, Operator, SealedRange, ViewColumn, ViewFilter, ViewQuery
 from ingest_service.rpc.status import answers
 from tidemill.v1 import views_pb2, views_pb2_grpc
 
 WAIT_MS_DEFAULT = 10_000
 WAIT_MS_MAX = 300_000
 _JSON_INTEGER_MAX = 1 << 53
-_OPERATORS = {
-    views_pb2.Filter.OPERATOR_UNSPECIFIED: "=",
-    views_pb2.Filter.OPERATOR_EQUAL: "=",
-    views_pb2.Filter.OPERATOR_NOT_EQUAL: "<>",
-    views_pb2.Filter.OPERATOR_LESS: "<",
-    views_pb2.Filter.OPERATOR_LESS_OR_EQUAL: "<=",
-    views_pb2.Filter.OPERATOR_GREATER: ">",
-    views_pb2.Filter.OPERATOR_GREATER_OR_EQUAL: ">=",
-}
-
 _Call = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -80,12 +70,13 @@ class ViewServicer(views_pb2_grpc.ViewServiceServicer):
 
 
 def _query(request: views_pb2.QueryViewRequest) -> ViewQuery:
-    conditions = []
-    for condition in request.filters:
-        if condition.operator not in _OPERATORS:
-            raise BadRequest(f"filter on {condition.column!r}: operator {condition.operator} is not known here")
-        value = condition.value if condition.HasField("value") else None
-        conditions.append(Condition(condition.column, _OPERATORS[condition.operator], value))
+    filters = []
+    for each in request.filters:
+        try:
+            operator = Operator(each.operator or Operator.EQUAL)
+        except ValueError:
+            raise BadRequest(f"filter on {each.column!r}: operator {each.operator} is not known here") from None
+        filters.append(ViewFilter(each.column, operator, each.value if each.HasField("value") else None))
     sealed = None
     if request.sealed_date:
         first = _date(request.sealed_date)
@@ -93,9 +84,9 @@ def _query(request: views_pb2.QueryViewRequest) -> ViewQuery:
         sealed = SealedRange(first, last, request.seal_offset)
     return ViewQuery(
         view=request.view,
-        conditions=tuple(conditions),
+        filters=tuple(filters),
         order_by=tuple(request.order_by),
-        limit=request.limit or None,
+        limit=request.limit,
         after_offset=request.after_offset,
         wait_s=min(request.wait_ms or WAIT_MS_DEFAULT, WAIT_MS_MAX) / 1000,
         sealed=sealed,
