@@ -1,0 +1,88 @@
+"""A contract as a dbt source: its comments become the descriptions that the dbt docs show."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from ingest_service.contracts.contract import Column, Contract
+from ingest_service.log.records import SYSTEM_COLUMNS
+
+HEADER = "# Generated from {file} by `make proto` (python -m ingest_service.contracts.codegen). Do not edit."
+SOURCE = "events"
+"""The dbt source that all streams are tables of: dbt merges files that declare different tables of one source."""
+PLUGIN = "lake"
+"""Alias of the dbt-duckdb plugin (`tidemill/dbt_plugin.py`) that finds a stream's rows."""
+
+_SYSTEM_DOCS = {
+    "_partition": "The partition of the stream that took the row; the embedded log has one, 0.",
+    "_offset": "The row's number in its partition, from 0, without gaps, in the order acknowledged.",
+    "_append_time": "When the log took the row.",
+    "event_date": "The UTC date of {event_time}; the lake is divided by it.",
+}
+_DUCKDB_TYPES = {
+    pa.bool_(): "BOOLEAN",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+    pa.binary(): "BLOB",
+    pa.date32(): "DATE",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
+}
+
+
+def dbt_source(contract: Contract) -> str:
+    """The text of `dbt_project/models/sources/<stream>.yml`.
+
+    Strings are written as JSON, which is YAML: nothing in a comment can break the file.
+    """
+    lines = [
+        HEADER.format(file=f"proto/{contract.file}"),
+        "version: 2",
+        "",
+        "sources:",
+        f"  - name: {SOURCE}",
+        "    tables:",
+        f"      - name: {contract.stream}",
+        f"        description: {_text(contract.doc)}",
+        "        config:",
+        f"          event_time: {contract.event_time}",
+        "          meta:",
+        f"            plugin: {PLUGIN}",
+        f"            stream: {contract.stream}",
+        "        columns:",
+    ]
+    for column in contract.columns:
+        lines += _column(column.name, column.type, _description(column))
+        if column.personal:
+            lines += ["            config:", "              meta:", "                personal: true"]
+    for field in SYSTEM_COLUMNS:
+        lines += _column(field.name, field.type, _SYSTEM_DOCS[field.name].format(event_time=contract.event_time))
+    return "\n".join(lines) + "\n"
+
+
+def duckdb_type(arrow: pa.DataType) -> str:
+    """The DuckDB type that reads this column from the lake."""
+    if pt.is_decimal(arrow):
+        return f"DECIMAL({arrow.precision},{arrow.scale})"
+    return _DUCKDB_TYPES[arrow]
+
+
+def _column(name: str, arrow: pa.DataType, description: str) -> list[str]:
+    return [
+        f"          - name: {name}",
+        f"            data_type: {duckdb_type(arrow)}",
+        f"            description: {_text(description)}",
+    ]
+
+
+def _description(column: Column) -> str:
+    return column.doc or f"{column.name} of the event; the contract has no comment on it."
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

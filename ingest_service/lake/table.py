@@ -1,0 +1,166 @@
+"""A stream's Delta table: rows and the offset they reach are one commit."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from ingest_service.errors import ConfigError, StorageError
+
+Result = TypeVar("Result")
+
+PARTITION_COLUMN = "event_date"
+OFFSET_COLUMN = "_offset"
+CHECKPOINT_COMMITS = 50
+"""Delta writes a checkpoint every so many commits; without one, a small commit becomes twice as slow over 400."""
+COMMIT_ATTEMPTS = 5
+"""How often a commit is tried when another writer (a user's vacuum or optimize) commits at the same time."""
+
+# Level 1 is as fast as no compression to speak of, and a third of Snappy's size.
+_PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LakeState:
+    """Where a stream's lake is: version of its Delta table, and the offset that it reaches (everything below is in)."""
+
+    version: int
+    offset: int
+    uri: str
+
+
+class LakeTable:
+    """Appends a stream's rows to its Delta table, each exactly once. Use it from one thread at a time.
+
+    The Delta application transaction `tidemill-export-<stream>` holds the next offset. Delta-rs does not refuse a
+    transaction that was there before, so an append: 1 reads that offset in the table's version; 2 refuses rows that
+    are not the next ones; 3 commits as the very next version and nothing else. A commit that loses to another writer
+    is done again from 1 by the caller. Rows that were written but never committed are files that no version names.
+    """
+
+    def __init__(self, uri: str, stream: str, schema: pa.Schema, storage_options: Mapping[str, str] | None) -> None:
+        self._uri = uri
+        self._stream = stream
+        self._schema = schema
+        self._storage_options = dict(storage_options) if storage_options else None
+        self._app_id = f"tidemill-export-{stream}"
+        self._table: DeltaTable | None = None
+
+    def ensure(self) -> LakeState:
+        """Makes the table, empty and with all columns, where it is missing.
+
+        Raises ConfigError when the table has other columns, StorageError when it cannot be read or made.
+        """
+        self._table = self._guarded("opened", self._open)
+        self._check_columns(self._table)
+        return self.state()
+
+    def state(self) -> LakeState:
+        """Where the table is, as last seen."""
+        table = self._opened()
+        return LakeState(table.version(), table.transaction_version(self._app_id) or 0, self._uri)
+
+    def reload(self) -> LakeState:
+        """Where the table is now, other writers' commits included."""
+        table = self._opened()
+        self._guarded("read", table.update_incremental)
+        return self.state()
+
+    def append(self, rows: pa.Table, first_offset: int, next_offset: int) -> bool:
+        """Commits the rows first_offset … next_offset - 1, in this order.
+
+        Gives False, with nothing committed, when the table does not reach just to first_offset, or another writer was
+        faster: `reload`, and look again. Raises StorageError when the store fails.
+        """
+        if self.state().offset != first_offset:
+            return False
+        commit = CommitProperties(
+            custom_metadata={"tidemill": f"offsets {first_offset} to {next_offset - 1} of {self._stream}"},
+            # No silent retry: it would commit on top of a version whose offset nobody has looked at.
+            max_commit_retries=0,
+            app_transactions=[Transaction(self._app_id, next_offset)],
+        )
+        try:
+            write_deltalake(self._opened(), rows, mode="append", writer_properties=_PARQUET, commit_properties=commit)
+        except CommitFailedError:
+            return False
+        except (DeltaError, OSError) as error:
+            raise self._failed("written", error) from error
+        return True
+
+    def compact(self, date: dt.date) -> LakeState:
+        """Rewrites the files of one date as one, sorted by offset; nothing happens where there is one already.
+
+        The old files stay for the versions that name them, until they are vacuumed.
+        """
+        self.reload()
+        table = self._opened()
+        files = table.file_uris(file_pruning_predicate=[(PARTITION_COLUMN, "=", date.isoformat())])
+        if len(files) > 1:
+            # Z-order by a single column is a sort; `compact` would put the files one after another in any order.
+            self._guarded(
+                "compacted",
+                lambda: table.optimize.z_order(
+                    [OFFSET_COLUMN],
+                    partition_filters=[(PARTITION_COLUMN, "=", date.isoformat())],
+                    writer_properties=_PARQUET,
+                ),
+            )
+        return self.state()
+
+    def _open(self) -> DeltaTable:
+        try:
+            return DeltaTable(self._uri, storage_options=self._storage_options)
+        except TableNotFoundError:
+            if "://" not in self._uri:
+                Path(self._uri).mkdir(parents=True, exist_ok=True)
+            return DeltaTable.create(
+                self._uri,
+                schema=self._schema,
+                # Two services that make it at once: the second opens what the first made.
+                mode="ignore",
+                partition_by=[PARTITION_COLUMN],
+                name=self._stream,
+                configuration={"delta.checkpointInterval": str(CHECKPOINT_COMMITS)},
+                storage_options=self._storage_options,
+            )
+
+    def _check_columns(self, table: DeltaTable) -> None:
+        found = pa.schema(table.schema().to_arrow())
+        differing = [field.name for field in self._schema if _type_in(found, field.name) != field.type]
+        differing += [field.name for field in found if field.name not in self._schema.names]
+        if differing:
+            raise ConfigError(
+                f"the lake table {self._uri} was made for another contract of stream {self._stream!r}: the columns "
+                f"{', '.join(differing)} differ (expected {self._schema.to_string()}; found {found.to_string()}); move "
+                "the table away, and it is exported again from the log"
+            )
+
+    def _opened(self) -> DeltaTable:
+        if self._table is None:
+            self.ensure()
+        assert self._table is not None
+        return self._table
+
+    def _guarded(self, what: str, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except (DeltaError, OSError) as error:
+            raise self._failed(what, error) from error
+
+    def _failed(self, what: str, error: Exception) -> StorageError:
+        return StorageError(
+            f"the lake table {self._uri} of stream {self._stream!r} could not be {what}: {error}; what is in the log "
+            "is safe, and is exported once the store works again"
+        )
+
+
+def _type_in(schema: pa.Schema, name: str) -> pa.DataType | None:
+    return schema.field(name).type if name in schema.names else None

@@ -1,0 +1,1 @@
+"""Stubs generated from proto/retail; see CONTRIBUTING.md."""

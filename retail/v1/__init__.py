@@ -1,0 +1,1 @@
+"""Stubs generated from proto/retail/v1; see CONTRIBUTING.md."""
