@@ -1,0 +1,108 @@
+"""`tidemill demo` as a newcomer runs it: a process of its own, with everything real behind it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TIDEMILL = [sys.executable, "-c", "import sys; from tidemill.cli import main; sys.exit(main())"]
+
+pytestmark = pytest.mark.airflow
+
+
+def run(*arguments: str, timeout_s: int = 420) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TIDEMILL, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of processes that work in the folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join([*process.cmdline(), *process.environ().values()]):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "data"
+
+
+@pytest.fixture(scope="module")
+def broken(data) -> subprocess.CompletedProcess[str]:
+    """A demo with the fault at its end: the plain one is the same up to there."""
+    return run("demo", "--break", "--data", str(data))
+
+
+def test_it_shows_every_part_and_ends_well(broken, data):
+    assert broken.returncode == 0, broken.stdout + broken.stderr
+    out = broken.stdout
+    assert re.search(r"5,003 rows sent in .* 4,995 appended, 3 duplicate, 5 quarantined, 0 late", out)
+    assert re.search(r"quarantined row [\d,]+: quantity: must not be in list \[0\], came 0 \(rule int64.not_in\)", out)
+    assert "it covers all 4,995 events" in out
+    for task in ("seal", "check_sources", "dbt", "check_marts", "reconcile", "publish", "docs"):
+        assert re.search(rf"✓ {task} +\d", out), task
+    assert re.search(r"\d+ orders · revenue [\d,]+\.\d{3} · [\d,]+ units", out)
+    assert "top countries: United Kingdom" in out
+    assert "received 5,003 = appended 4,995 + duplicate 3 + quarantined 5" in out
+    assert "appended 4,995 = lake rows 4,995" in out
+    assert re.search(r"sales_by_minute: \d+ windows compared, 0 differences", out)
+    assert "make up" in out
+    assert "\x1b" not in out  # no colour where there is no terminal
+    for page in ("docs/dbt/index.html", "docs/data/index.html", "warehouse/warehouse.duckdb"):
+        assert (data / page).is_file(), page
+
+
+def test_a_live_row_changed_by_hand_is_named_and_nothing_is_published(broken):
+    assert "✗ reconcile" in broken.stdout
+    found = re.search(r"Found: UNEXPLAINED: sales_by_minute (.*): revenue live (\S+), batch (\S+), difference 1.000",
+                      broken.stdout)  # fmt: skip
+    assert found, broken.stdout[-3000:]
+    assert "country=" in found[1]
+    assert "Nothing was published" in broken.stdout
+
+
+def test_it_leaves_no_process_behind(broken, data):
+    assert broken.returncode == 0
+    assert processes_of(data) == []
+
+
+def test_it_can_be_run_again_at_once_for_a_fresh_date(broken, data):
+    assert broken.returncode == 0
+    again = run("demo", "--json", "--lines", "600", "--data", str(data))
+    assert again.returncode == 0, again.stdout + again.stderr
+    report = json.loads(again.stdout)
+    first = re.search(r"simulated shop's (\S+),", broken.stdout)[1]
+    assert report["dates"] != [first]
+    assert report["day"]["reconcile"]["views"]["sales_by_minute"]["differences"] == 0
+    # The earlier day is still in the warehouse, beside the new one.
+    day = run("sql", "select count(distinct sales_date) as days from fct_daily_sales", "--data", str(data), "--json")
+    assert json.loads(day.stdout) == {"days": 2}
+
+
+def test_ctrl_c_stops_every_child(tmp_path):
+    process = subprocess.Popen(
+        [*TIDEMILL, "demo", "--data", str(tmp_path / "data")], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "acknowledged" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert processes_of(tmp_path) == []
