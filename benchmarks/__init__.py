@@ -1,1 +1,1 @@
-"""Measurements: `make bench`, or `make bench ONLY=name`. Nothing here is a test; absolute times wander on a shared machine."""
+"""Measurements: `make bench`, or `make bench ONLY=name`. Nothing here is a test: absolute times wander."""

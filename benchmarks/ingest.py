@@ -17,6 +17,7 @@ _AT = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 
 
 def messages(stream: tidemill.Stream, count: int, name: str) -> Iterator[object]:
+    """Valid order lines; their ids begin with `name`."""
     message = stream.message
     for i in range(count):
         yield message(

@@ -1,0 +1,1 @@
+"""Stubs of the API, generated from proto/tidemill/v1 by `make proto`."""

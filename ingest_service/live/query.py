@@ -1,0 +1,234 @@
+"""Reads a view: the question, the answer, and the way from the store's form back to the model's types.
+
+What the store compares as DuckDB does (integers, times, equality of text) it filters and sorts itself. DuckDB then
+does all of it again over the rows that are left, by value: decimals are compared as numbers, not as text.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import sqlalchemy as sa
+
+from ingest_service.errors import BadRequest, StorageError
+from ingest_service.live.column_types import StoreForm, quote, to_store
+from ingest_service.live.description import ViewColumn, ViewDescription
+from ingest_service.live.store import ReadTransaction
+from ingest_service.live.tables import ViewTables
+
+
+class Operator(IntEnum):
+    """How a filter compares; numbers as in tidemill/v1/views.proto."""
+
+    EQUAL = 1
+    NOT_EQUAL = 2
+    LESS = 3
+    LESS_OR_EQUAL = 4
+    GREATER = 5
+    GREATER_OR_EQUAL = 6
+
+
+_SQL = {
+    Operator.EQUAL: "IS NOT DISTINCT FROM",
+    Operator.NOT_EQUAL: "IS DISTINCT FROM",
+    Operator.LESS: "<",
+    Operator.LESS_OR_EQUAL: "<=",
+    Operator.GREATER: ">",
+    Operator.GREATER_OR_EQUAL: ">=",
+}
+_STORE_SQL: dict[Operator, Any] = {
+    Operator.EQUAL: lambda column, value: column == value,
+    Operator.LESS: lambda column, value: column < value,
+    Operator.LESS_OR_EQUAL: lambda column, value: column <= value,
+    Operator.GREATER: lambda column, value: column > value,
+    Operator.GREATER_OR_EQUAL: lambda column, value: column >= value,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ViewFilter:
+    """A condition on one column. value: text as DuckDB would cast it to the column's type, or None for NULL.
+
+    EQUAL and NOT_EQUAL treat NULL as a value: `country NOT_EQUAL 'France'` holds for rows without a country.
+    """
+
+    column: str
+    operator: Operator
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRange:
+    """Which seal's copy to read: its dates (both included) and its offset."""
+
+    first_date: dt.date
+    last_date: dt.date
+    seal_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewQuery:
+    """What to read of a view.
+
+    filters: all must hold. order_by: column names, `-` in front for descending; NULLs last. limit: 0 for all.
+    after_offset: wait until the view covers everything below it (with `sealed`: until that copy is there too), for at
+    most wait_s seconds.
+    """
+
+    view: str
+    filters: tuple[ViewFilter, ...] = ()
+    order_by: tuple[str, ...] = ()
+    limit: int = 0
+    after_offset: int = 0
+    wait_s: float = 10.0
+    sealed: SealedRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewResult:
+    """A view's rows, with the model's columns and types, and the prefix of the log that they are of.
+
+    For sealed rows `offset` is the seal's, and there is no watermark.
+    """
+
+    columns: tuple[ViewColumn, ...]
+    table: pa.Table
+    offset: int
+    watermark_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A filter whose value has been cast: as DuckDB takes it, and as the store has it (None when it cannot compare)."""
+
+    column: str
+    operator: Operator
+    value: str | None
+    stored: Any
+
+
+class RowReader:
+    """Answers one query over one description; `duck` is a connection of its own."""
+
+    def __init__(self, query: ViewQuery, description: ViewDescription, duck: Any) -> None:
+        self._query = query
+        self._description = description
+        self._duck = duck
+        self._types = {column.name: column.type for column in description.columns}
+        self._forms = dict(zip(self._types, description.forms, strict=True))
+        self._order = [(name.removeprefix("-"), name.startswith("-")) for name in query.order_by]
+        for name in [*(f.column for f in query.filters), *(name for name, _ in self._order)]:
+            if name not in self._types:
+                known = ", ".join(self._types)
+                raise BadRequest(f"the view {description.view} has no column {name!r}; its columns are: {known}")
+        if query.limit < 0:
+            raise BadRequest(f"expected a limit of 0 (all rows) or more, got {query.limit}")
+        self._conditions = [self._condition(f) for f in query.filters]
+
+    def read(self, transaction: ReadTransaction) -> pa.Table:
+        """The rows, in the model's types."""
+        tables = ViewTables.of(self._description)
+        table = tables.sealed if self._query.sealed else tables.visible
+        rows = transaction.connection.execute(self._store_query(table)).all()
+        return self._typed(rows)
+
+    def _condition(self, asked: ViewFilter) -> _Condition:
+        """Casts a filter's value once, so that a wrong one is refused before anything is read."""
+        equality = asked.operator in {Operator.EQUAL, Operator.NOT_EQUAL}
+        if asked.value is None:
+            if not equality:
+                raise BadRequest(
+                    f"the filter on {asked.column} compares with NULL by {asked.operator.name}; use EQUAL or NOT_EQUAL"
+                )
+            return _Condition(asked.column, asked.operator, None, None)
+        duckdb_type = self._types[asked.column]
+        try:
+            stored = self._duck.execute(
+                f"SELECT v, {self._comparable(asked.column)} FROM (SELECT CAST($1 AS {duckdb_type}) AS v)",  # noqa: S608
+                [asked.value],
+            ).fetchall()[0][1]
+        except duckdb.Error as error:
+            raise BadRequest(
+                f"the filter on {asked.column} expects a value of type {duckdb_type}, got {asked.value!r}"
+            ) from error
+        return _Condition(asked.column, asked.operator, asked.value, stored)
+
+    def _comparable(self, column: str) -> str:
+        """SQL that makes of `v` what the store can compare with a column; NULL where it cannot."""
+        form = self._forms[column]
+        whole_seconds = column in self._description.whole_seconds
+        if form is not StoreForm.STRING and not form.sorts_in_store:
+            return "NULL"
+        text = to_store("v", form, whole_seconds)
+        if whole_seconds and form is not StoreForm.DATE:  # the column's texts have no fraction to compare with
+            return f"CASE WHEN date_trunc('second', v) = v THEN {text} END"
+        return text
+
+    def _in_store(self, condition: _Condition) -> bool:
+        equality = condition.operator is Operator.EQUAL
+        if condition.stored is None or condition.operator not in _STORE_SQL:
+            return False
+        return equality or self._forms[condition.column].sorts_in_store
+
+    def _store_query(self, table: sa.Table) -> sa.Select[Any]:
+        """What the store can leave out, it does; everything else is left to DuckDB."""
+        statement = sa.select(*(table.c[name] for name in self._types))
+        sealed = self._query.sealed
+        if sealed:
+            statement = statement.where(
+                table.c["_first_date"] == sealed.first_date.isoformat(),
+                table.c["_last_date"] == sealed.last_date.isoformat(),
+                table.c["_seal_offset"] == sealed.seal_offset,
+            )
+        here = [condition for condition in self._conditions if self._in_store(condition)]
+        for condition in here:
+            column = table.c[condition.column]
+            statement = statement.where(_STORE_SQL[condition.operator](column, condition.stored))
+        sorts = all(self._forms[name].sorts_in_store for name, _ in self._order)
+        if self._query.limit and sorts and len(here) == len(self._conditions):
+            for name, descending in self._order:
+                column = table.c[name]
+                statement = statement.order_by((column.desc() if descending else column.asc()).nulls_last())
+            statement = statement.limit(self._query.limit)
+        return statement
+
+    def _typed(self, rows: Sequence[Any]) -> pa.Table:
+        """Rows of the store in the model's types, filtered and sorted by value."""
+        columns = list(zip(*rows, strict=True)) or [()] * len(self._types)
+        arrow = (
+            pa.array(column, _ARROW.get(form, pa.string()))
+            for column, form in zip(columns, self._forms.values(), strict=True)
+        )
+        self._duck.register("stored_rows", pa.table(list(arrow), list(self._types)))
+        shown = ", ".join(
+            f"CAST({quote(name)} AS {duckdb_type}) AS {quote(name)}" for name, duckdb_type in self._types.items()
+        )
+        sql = f"SELECT * FROM (SELECT {shown} FROM stored_rows) AS typed"  # noqa: S608 - quoted names; values are parameters
+        parameters: list[str | None] = []
+        for condition in self._conditions:
+            parameters.append(condition.value)
+            value = f"CAST(${len(parameters)} AS {self._types[condition.column]})"
+            joiner = "WHERE" if len(parameters) == 1 else "AND"
+            sql += f" {joiner} {quote(condition.column)} {_SQL[condition.operator]} {value}"
+        if self._order:
+            order = (f"{quote(name)} {'DESC' if descending else 'ASC'} NULLS LAST" for name, descending in self._order)
+            sql += f" ORDER BY {', '.join(order)}"
+        if self._query.limit:
+            sql += f" LIMIT {int(self._query.limit)}"
+        try:
+            return self._duck.sql(sql, params=parameters).to_arrow_table()
+        except duckdb.Error as error:
+            view = self._description.view
+            raise StorageError(
+                f"the table of the live view {view} holds a value that its column's type does not have "
+                f"({str(error).splitlines()[0]}); somebody wrote into it by hand: drop the table, and it is rebuilt"
+            ) from error
+
+
+_ARROW = {StoreForm.INTEGER: pa.int64(), StoreForm.DOUBLE: pa.float64(), StoreForm.BOOLEAN: pa.bool_()}

@@ -1,0 +1,37 @@
+"""The views over the service's own log, restarts of both included."""
+
+import datetime as dt
+from typing import Any
+
+import pyarrow as pa
+
+from ingest_service.live import LiveViews, SealedRange, ViewQuery
+from ingest_service.log import Log
+from ingest_service.log.records import Append
+
+DAY = dt.date(2011, 12, 5)
+
+
+def batch(kit: Any, lines: list[dict[str, Any]]) -> pa.RecordBatch:
+    columns = [pa.array([line[f.name] for line in lines], f.type) for f in kit.SCHEMA]
+    return pa.RecordBatch.from_arrays(columns, schema=kit.SCHEMA)
+
+
+def test_acknowledged_rows_and_seals_reach_the_view(kit: Any) -> None:
+    manifest = kit.manifest({"sales": kit.SALES})
+    for part in range(2):
+        log = Log.open(kit.folder / "log", kit.log.spec)
+        views = LiveViews.open(manifest, kit.url, {"order_lines": log})
+        try:
+            rows = batch(kit, [kit.line(minute, customer_id=minute) for minute in range(300)])
+            acks = [log.append(Append(rows.slice(start, 100), 100)) for start in range(0, 300, 100)]
+            last = acks[-1].result(timeout=30)
+            after = last.base_offset + last.rows_appended
+            assert views.query(ViewQuery("sales", after_offset=after)).table.num_rows == 300
+            seal = log.seal(DAY, DAY, force=True)
+            copied = views.query(ViewQuery("sales", sealed=SealedRange(DAY, DAY, seal.seal_offset)))
+            assert copied.table["lines"].to_pylist() == [part + 1] * 300
+        finally:
+            views.close()
+            log.close()
+    assert seal.seal_offset == 600
