@@ -1,0 +1,124 @@
+"""Tidemill's SDK and command line.
+
+    import tidemill
+
+    with tidemill.connect("localhost:7433") as tm:
+        lines = tm.stream("order_lines")
+        ack = lines.send({"invoice_no": "536365", ...}).result()
+        print(tm.view("sales_by_minute").query(after=ack).rows())
+
+Names are imported when they are first used, so that `tidemill --help` and the service, which shares only the generated
+stubs in `tidemill.v1`, don't pay for the SDK.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidemill.client.ack import Ack, Acked, Rejected, RowVerdict, TableAck, TableAcked, Verdict
+    from tidemill.client.client import DEFAULT_ADDRESS, Client, connect
+    from tidemill.client.models import (
+        Counts,
+        Export,
+        Quarantine,
+        QuarantinedRow,
+        Seal,
+        StreamStatus,
+        ViewColumn,
+        ViewStatus,
+    )
+    from tidemill.client.options import ProducerOptions
+    from tidemill.client.producer import SendCounts
+    from tidemill.client.stream import Stream
+    from tidemill.client.view import View, ViewRows
+    from tidemill.errors import (
+        BadEvent,
+        BadQuery,
+        BadTable,
+        ClientClosed,
+        InputError,
+        MissingExtra,
+        NotFound,
+        OutOfSequence,
+        RequestRefused,
+        RowQuarantined,
+        ServiceBusy,
+        ServiceError,
+        ServiceUnavailable,
+        TidemillError,
+        WaitTimeout,
+    )
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "tidemill.client.ack": ("Ack", "Acked", "Rejected", "RowVerdict", "TableAck", "TableAcked", "Verdict"),
+    "tidemill.client.client": ("DEFAULT_ADDRESS", "Client", "connect"),
+    "tidemill.client.models": (
+        "Counts", "Export", "Quarantine", "QuarantinedRow", "Seal", "StreamStatus", "ViewColumn", "ViewStatus",
+    ),
+    "tidemill.client.options": ("ProducerOptions",),
+    "tidemill.client.producer": ("SendCounts",),
+    "tidemill.client.stream": ("Stream",),
+    "tidemill.client.view": ("View", "ViewRows"),
+    "tidemill.errors": (
+        "BadEvent", "BadQuery", "BadTable", "ClientClosed", "InputError", "MissingExtra", "NotFound", "OutOfSequence",
+        "RequestRefused", "RowQuarantined", "ServiceBusy", "ServiceError", "ServiceUnavailable", "TidemillError",
+        "WaitTimeout",
+    ),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "Ack",
+    "Acked",
+    "BadEvent",
+    "BadQuery",
+    "BadTable",
+    "Client",
+    "ClientClosed",
+    "Counts",
+    "Export",
+    "InputError",
+    "MissingExtra",
+    "NotFound",
+    "OutOfSequence",
+    "ProducerOptions",
+    "Quarantine",
+    "QuarantinedRow",
+    "Rejected",
+    "RequestRefused",
+    "RowQuarantined",
+    "RowVerdict",
+    "Seal",
+    "SendCounts",
+    "ServiceBusy",
+    "ServiceError",
+    "ServiceUnavailable",
+    "Stream",
+    "StreamStatus",
+    "TableAck",
+    "TableAcked",
+    "TidemillError",
+    "Verdict",
+    "View",
+    "ViewColumn",
+    "ViewRows",
+    "ViewStatus",
+    "WaitTimeout",
+    "__version__",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'tidemill' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,183 @@
+"""The SDK's entrance: a client of one service."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from tidemill.client.ack import Rejected
+from tidemill.client.channel import Connection
+from tidemill.client.models import (
+    Export,
+    Quarantine,
+    Seal,
+    StreamStatus,
+    ViewStatus,
+    to_quarantine,
+    to_seal,
+    to_stream_status,
+)
+from tidemill.client.options import ProducerOptions
+from tidemill.client.stream import Stream
+from tidemill.client.view import View, list_views
+from tidemill.errors import ClientClosed
+from tidemill.v1 import streams_pb2, streams_pb2_grpc
+
+DEFAULT_ADDRESS = "localhost:7433"
+"""Where a service listens unless it is told otherwise."""
+
+
+class Client:
+    """A client of one service; made by `connect`. Thread-safe. As a context manager it closes itself, flushing."""
+
+    def __init__(self, connection: Connection, options: ProducerOptions) -> None:
+        self._connection = connection
+        self._options = options
+        self._streams: list[Stream] = []
+        self._by_name: dict[str, Stream] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._service = connection.stub(streams_pb2_grpc.StreamServiceStub)
+
+    @property
+    def address(self) -> str:
+        """The service's address."""
+        return self._connection.address
+
+    def stream(
+        self,
+        name: str,
+        *,
+        on_rejected: Callable[[Rejected], None] | None = None,
+        options: ProducerOptions | None = None,
+    ) -> Stream:
+        """The stream of that name, with its contract from the service; raises NotFound.
+
+        on_rejected: called for every quarantined row, in the producer's thread: be quick. Without it the log warns.
+        options: how to batch and retry, instead of the client's. Asked for again without either, the same object comes.
+        """
+        plain = on_rejected is None and options is None
+        with self._lock:
+            if self._closed:
+                raise ClientClosed(f"the client of {self.address} is closed")
+            if plain and name in self._by_name:
+                return self._by_name[name]
+        stream = Stream(self._connection, name, options or self._options, on_rejected)
+        with self._lock:
+            if plain:
+                # Another thread may have been faster.
+                stream = self._by_name.setdefault(name, stream)
+            if stream not in self._streams:
+                self._streams.append(stream)
+        return stream
+
+    def view(self, name: str) -> View:
+        """The live view of that name; whether it exists shows at the first query."""
+        return View(self._connection, name)
+
+    def streams(self) -> list[StreamStatus]:
+        """All streams, by name."""
+        response = self._connection.call(self._service.ListStreams, streams_pb2.ListStreamsRequest())
+        return [to_stream_status(status) for status in response.streams]
+
+    def stream_status(self, name: str) -> StreamStatus:
+        """Where a stream is now; raises NotFound."""
+        response = self._connection.call(self._service.GetStream, streams_pb2.GetStreamRequest(stream=name))
+        return to_stream_status(response.status)
+
+    def views(self) -> list[ViewStatus]:
+        """All live views, by name."""
+        return list_views(self._connection)
+
+    def seal(
+        self,
+        stream: str,
+        date: dt.date,
+        last_date: dt.date | None = None,
+        *,
+        force: bool = False,
+        timeout_s: float = 60,
+    ) -> Seal:
+        """Seal a date (UTC), or the dates up to `last_date` as one; its rows that come from then on are late.
+
+        Raises RequestRefused while the watermark has not passed the dates' end, unless `force`.
+        """
+        request = streams_pb2.SealDateRequest(
+            stream=stream, date=str(date), last_date=str(last_date) if last_date else "", force=force
+        )
+        return to_seal(self._connection.call(self._service.SealDate, request, timeout_s).seal)
+
+    def export(self, stream: str, up_to: int = 0, *, timeout_s: float = 600) -> Export:
+        """Bring the stream's lake table up to an offset (0: all that is durable); returns when it is there."""
+        request = streams_pb2.ExportLakeRequest(stream=stream, up_to_offset=up_to)
+        response = self._connection.call(self._service.ExportLake, request, timeout_s)
+        return Export(response.lake_version, response.lake_offset, response.lake_uri)
+
+    def quarantine(self, stream: str, limit: int = 100) -> Quarantine:
+        """The newest rows of the stream that broke its contract."""
+        request = streams_pb2.ListQuarantineRequest(stream=stream, limit=limit)
+        return to_quarantine(self._connection.call(self._service.ListQuarantine, request))
+
+    def wait_ready(self, timeout_s: float = 10.0) -> None:
+        """Wait until the service answers; raises ServiceUnavailable."""
+        self._connection.wait_ready(timeout_s)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything sent over this client is acknowledged; raises as `Stream.flush` does."""
+        for stream in list(self._streams):
+            stream.flush(timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush all streams, then close the connection. Raises the first failure, after everything is closed."""
+        with self._lock:
+            self._closed = True
+            streams, self._streams = self._streams, []
+        first: BaseException | None = None
+        for stream in streams:
+            try:
+                stream.close(timeout)
+            except Exception as error:  # noqa: BLE001 - every stream is closed before the first error is raised
+                first = first or error
+        self._connection.close()
+        if first is not None:
+            raise first
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            # After Ctrl-C nobody waits for a service that may be gone.
+            self.close(timeout=5.0 if kind is not None else None)
+        except Exception:
+            if error is None:
+                raise
+
+
+def connect(
+    address: str = DEFAULT_ADDRESS,
+    *,
+    timeout_s: float = 10.0,
+    wait_s: float = 0.0,
+    options: ProducerOptions | None = None,
+) -> Client:
+    """A client of the service at `address` ("host:port").
+
+    timeout_s: how long a question to the service may take, in seconds. wait_s: how long to wait for a service that
+    does not answer yet; 0: the first call fails at once. options: how streams batch and retry.
+    Raises TidemillError for an address without a port, ServiceUnavailable after `wait_s`.
+    """
+    connection = Connection(address, timeout_s)
+    client = Client(connection, options or ProducerOptions())
+    if wait_s > 0:
+        try:
+            client.wait_ready(wait_s)
+        except BaseException:
+            connection.close()
+            raise
+    return client

@@ -1,0 +1,190 @@
+"""What the service tells of streams and views, in Python's own types."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from google.protobuf import timestamp_pb2
+
+from tidemill.v1 import streams_pb2, views_pb2
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Dates (UTC, both included) that are sealed: their rows at or above `seal_offset` are late."""
+
+    date: dt.date
+    last_date: dt.date
+    seal_offset: int
+    sealed_at: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a stream's log counted, in rows; see `Counts` in tidemill/v1/streams.proto."""
+
+    sent: int
+    received_counted: int
+    received: int
+    appended: int
+    duplicate: int
+    quarantined: int
+    late: int
+    appended_by_date: dict[dt.date, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """Where a stream is: everything strictly below an offset is durable, or in the lake."""
+
+    stream: str
+    contract_version: int
+    durable_offset: int
+    lake_offset: int
+    lake_uri: str
+    watermark: dt.datetime | None
+    counts: Counts
+    seals: tuple[Seal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The lake's table: `lake_version` of it holds everything strictly below `lake_offset`."""
+
+    lake_version: int
+    lake_offset: int
+    lake_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """A row in quarantine. `event` is what was sent: a serialized message, or JSON for a row of a table."""
+
+    at_offset: int
+    append_time: dt.datetime | None
+    producer_id: str
+    sequence: int
+    index: int
+    rule: str
+    field: str
+    message: str
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The newest rows in quarantine, oldest of them first, and how many there are in all."""
+
+    rows: tuple[QuarantinedRow, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewColumn:
+    """A live view's column, its DuckDB type, and how live and batch are compared."""
+
+    name: str
+    type: str
+    exact: bool
+    relative_tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatus:
+    """Where a live view is; `lag` is how many durable events it does not cover yet."""
+
+    view: str
+    stream: str
+    offset: int
+    lag: int
+    rows: int
+    group_columns: tuple[str, ...]
+    window_column: str
+    error: str
+    definition_hash: str
+    columns: tuple[ViewColumn, ...]
+
+
+def to_datetime(stamp: timestamp_pb2.Timestamp) -> dt.datetime:
+    """A protobuf time, in UTC, to the microsecond."""
+    return _EPOCH + dt.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+
+
+def to_seal(seal: streams_pb2.Seal) -> Seal:
+    """A seal as the service tells it."""
+    first = dt.date.fromisoformat(seal.date)
+    return Seal(
+        date=first,
+        last_date=dt.date.fromisoformat(seal.last_date) if seal.last_date else first,
+        seal_offset=seal.seal_offset,
+        sealed_at=to_datetime(seal.sealed_at) if seal.HasField("sealed_at") else None,
+    )
+
+
+def to_stream_status(status: streams_pb2.StreamStatus) -> StreamStatus:
+    """A stream's status as the service tells it."""
+    counts = status.counts
+    return StreamStatus(
+        stream=status.stream,
+        contract_version=status.contract_version,
+        durable_offset=status.durable_offset,
+        lake_offset=status.lake_offset,
+        lake_uri=status.lake_uri,
+        watermark=to_datetime(status.watermark) if status.HasField("watermark") else None,
+        counts=Counts(
+            sent=counts.sent,
+            received_counted=counts.received_counted,
+            received=counts.received,
+            appended=counts.appended,
+            duplicate=counts.duplicate,
+            quarantined=counts.quarantined,
+            late=counts.late,
+            appended_by_date={
+                dt.date.fromisoformat(date): rows for date, rows in sorted(counts.appended_by_date.items())
+            },
+        ),
+        seals=tuple(to_seal(seal) for seal in status.seals),
+    )
+
+
+def to_quarantine(response: streams_pb2.ListQuarantineResponse) -> Quarantine:
+    """Quarantined rows as the service tells them."""
+    rows = tuple(
+        QuarantinedRow(
+            at_offset=row.at_offset,
+            append_time=to_datetime(row.append_time) if row.HasField("append_time") else None,
+            producer_id=row.producer_id,
+            sequence=row.sequence,
+            index=row.verdict.index,
+            rule=row.verdict.rule,
+            field=row.verdict.field,
+            message=row.verdict.message,
+            event=row.payload,
+        )
+        for row in response.rows
+    )
+    return Quarantine(rows, response.total)
+
+
+def to_view_column(column: views_pb2.ViewColumn) -> ViewColumn:
+    """A view's column as the service tells it."""
+    return ViewColumn(column.name, column.type, column.exact, column.relative_tolerance)
+
+
+def to_view_status(status: views_pb2.ViewStatus) -> ViewStatus:
+    """A view's status as the service tells it."""
+    return ViewStatus(
+        view=status.view,
+        stream=status.stream,
+        offset=status.offset,
+        lag=status.lag,
+        rows=status.rows,
+        group_columns=tuple(status.group_columns),
+        window_column=status.window_column,
+        error=status.error,
+        definition_hash=status.definition_hash,
+        columns=tuple(to_view_column(column) for column in status.columns),
+    )

@@ -1,0 +1,161 @@
+"""A stream, as its producers use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message
+
+from tidemill.client.ack import Ack, Batch, Rejected, TableAck
+from tidemill.client.channel import Connection
+from tidemill.client.contract import Contract, contract_of
+from tidemill.client.encode import DictEncoder
+from tidemill.client.models import StreamStatus, to_stream_status
+from tidemill.client.options import ProducerOptions
+from tidemill.client.producer import Producer, SendCounts
+from tidemill.errors import BadEvent
+from tidemill.v1 import append_pb2_grpc, streams_pb2, streams_pb2_grpc
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Event = Message | Mapping[str, object]
+"""An event: a message of the contract (the stream's own class, or your generated one), or a dict."""
+
+
+class Stream:
+    """Sends events to one stream; made by `Client.stream`. Thread-safe: rows keep the order of the calls."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        options: ProducerOptions,
+        on_rejected: Callable[[Rejected], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._service = connection.stub(streams_pb2_grpc.StreamServiceStub)
+        response = connection.call(self._service.GetStream, streams_pb2.GetStreamRequest(stream=name))
+        self._contract = contract_of(response)
+        self._options = options
+        self._encoder = DictEncoder(self._contract.message, self._contract.decimals)
+        # Classes whose messages are taken as they are; found out once a class.
+        self._classes: set[type] = {self._contract.message}
+        self._schema: pa.Schema | None = None
+        append = connection.stub(append_pb2_grpc.AppendServiceStub)
+        self._producer = Producer(name, connection.address, append.Append, options, on_rejected)
+        self.send_serialized = self._producer.add
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self._contract.stream
+
+    @property
+    def contract(self) -> Contract:
+        """The contract as the service had it when this object was made."""
+        return self._contract
+
+    @property
+    def message(self) -> type[Any]:
+        """The class of the stream's events: `lines.send(lines.message(invoice_no="536365", ...))`."""
+        return self._contract.message
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The contract's columns as an Arrow schema. Needs pyarrow."""
+        if self._schema is None:
+            from tidemill.client.table import contract_columns
+
+            self._schema = contract_columns(self._contract.arrow_schema)
+        return self._schema
+
+    send_serialized: Callable[[bytes], Ack]
+    """Send one event that is serialized already; the service checks it."""
+
+    def send(self, event: Event) -> Ack:
+        """Send one event; returns at once, or blocks while too much is unacknowledged.
+
+        Raises BadEvent, without sending, when a dict does not fit the contract's message or a message is of another
+        type; ClientClosed after close().
+        """
+        if type(event) in self._classes:
+            return self._producer.add(event.SerializeToString())  # type: ignore[union-attr]
+        return self._producer.add(self.serialize(event))
+
+    def serialize(self, event: Event) -> bytes:
+        """The event as it would be sent; raises BadEvent."""
+        if isinstance(event, Mapping):
+            return self._encoder.encode(event)
+        if isinstance(event, Message):
+            if event.DESCRIPTOR.full_name == self._contract.message_type:
+                self._classes.add(type(event))
+                return event.SerializeToString()
+            came = event.DESCRIPTOR.full_name
+        else:
+            came = f"a {type(event).__name__}"
+        raise BadEvent(f"stream {self.name!r} takes {self._contract.message_type} or a dict, came {came}")
+
+    def send_many(self, events: Sequence[bytes]) -> TableAck:
+        """Send serialized events together: the least work for a producer that has them ready."""
+        options, stream = self._options, self.name
+        sent = []
+        for start in range(0, len(events), options.batch_rows):
+            for chunk in _by_bytes(list(events[start : start + options.batch_rows]), options.batch_bytes):
+                batch = Batch(stream)
+                batch.messages = chunk
+                batch.first_index = start
+                start += len(chunk)  # noqa: PLW2901 - the next chunk of this slice begins there
+                self._producer.add_batch(batch)
+                sent.append(batch)
+        return TableAck(stream, sent)
+
+    def send_table(self, table: object) -> TableAck:
+        """Send all rows of an Arrow table, batch or reader, of a pandas or polars frame, or of an iterator of batches.
+
+        Columns are matched by name and cast to the contract's types where nothing is lost. A reader or iterator is
+        read as fast as its rows are acknowledged: memory stays bounded. Raises BadTable; slices before the one that
+        does not fit have been sent then.
+        """
+        from tidemill.client.table import ipc_bytes, slices
+
+        contract, options = self._contract, self._options
+        sent: list[Batch] = []
+        rows = 0
+        for part in slices(table, self.schema, contract.required, options.table_rows, options.table_bytes):
+            batch = Batch(self.name, arrow=ipc_bytes(part), rows=part.num_rows)
+            batch.first_index = rows
+            rows += part.num_rows
+            self._producer.add_batch(batch)
+            sent.append(batch)
+        return TableAck(self.name, sent)
+
+    def counts(self) -> SendCounts:
+        """What this object has sent so far, and what came of it."""
+        return self._producer.counts()
+
+    def flush(self, timeout: float | None = None) -> SendCounts:
+        """Wait until everything sent so far is acknowledged.
+
+        Raises the first failure to deliver that no ack has told yet, and WaitTimeout after `timeout` seconds.
+        Quarantined rows are no failure here: they are counted, and told to `on_rejected`.
+        """
+        return self._producer.flush(timeout)
+
+    def status(self) -> StreamStatus:
+        """Where the stream is now."""
+        request = streams_pb2.GetStreamRequest(stream=self.name)
+        return to_stream_status(self._connection.call(self._service.GetStream, request).status)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush, then stop sending; raises as `flush` does."""
+        self._producer.close(timeout)
+
+
+def _by_bytes(messages: list[bytes], bytes_max: int) -> list[list[bytes]]:
+    """The messages in chunks of `bytes_max` at the most (one message at the least)."""
+    if sum(map(len, messages)) <= bytes_max or len(messages) == 1:
+        return [messages]
+    middle = len(messages) // 2
+    return _by_bytes(messages[:middle], bytes_max) + _by_bytes(messages[middle:], bytes_max)
