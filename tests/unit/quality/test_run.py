@@ -1,0 +1,96 @@
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from quality import day
+from quality.config import DayConfig
+from quality.errors import ConfigWrong, RunWrong
+from quality.run import Run, check_dates, check_run_id, finish_stage, forget_from, load_run, run_file, save_run
+
+
+@pytest.mark.parametrize("run_id", ["r1", "2011-12-05_manual-1_ab", "manual__2026-11-22T17:05:00+00:00", "a" * 200])
+def test_a_run_id_is_a_name_inside_the_runs_folder(config: DayConfig, run_id: str):
+    assert check_run_id(run_id) == run_id
+    assert run_file(config, run_id).parent.parent == config.runs
+
+
+@pytest.mark.parametrize(
+    "run_id", ["", ".", "..", "../x", "a/b", "/etc", "a\\b", "a..b", ".hidden", "a\nb", "a\0", "a" * 201]
+)
+def test_a_run_id_that_is_no_name_is_refused(config: DayConfig, run_id: str):
+    with pytest.raises(RunWrong, match="run id"):
+        run_file(config, run_id)
+
+
+def test_a_record_is_read_as_it_was_written_and_nothing_else_is_left(config: DayConfig, run: Run):
+    assert load_run(config, "r1") == run
+    assert os.listdir(config.run_folder("r1")) == ["run.json"]
+    assert json.loads(run_file(config, "r1").read_text())["streams"]["payments"]["seal_offset"] == 4
+
+
+def test_a_record_that_is_missing_or_damaged_is_named(config: DayConfig, run: Run):
+    with pytest.raises(RunWrong, match="Seal a date first"):
+        load_run(config, "other")
+    run_file(config, "r1").write_text('{"run_id": "r1"')
+    with pytest.raises(RunWrong, match="is no run record"):
+        load_run(config, "r1")
+    run_file(config, "r1").write_text('{"run_id": "r1", "streams": {"payments": {"unknown": 1}}}')
+    with pytest.raises(RunWrong, match="is no run record"):
+        load_run(config, "r1")
+
+
+def test_a_failed_write_leaves_the_old_record(config: DayConfig, run: Run):
+    broken = dataclasses.replace(run, stages={"seal": {"cannot": object()}})
+    with pytest.raises(TypeError):
+        save_run(config, broken)
+    assert load_run(config, "r1") == run
+
+
+def test_a_stage_run_again_makes_later_results_void(config: DayConfig, run: Run):
+    for stage in ("check_sources", "build", "check_marts"):
+        finish_stage(config, load_run(config, "r1"), stage, {"stage": stage})
+    forget_from(config, load_run(config, "r1"), "build")
+    assert list(load_run(config, "r1").stages) == ["seal", "check_sources"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [("build", "check_sources"), ("check_marts", "build"), ("publish", "check_sources"), ("document", "publish")],
+)
+def test_a_stage_needs_those_before_it(config: DayConfig, run: Run, stage: str, missing: str):
+    with pytest.raises(RunWrong, match=missing):
+        getattr(day, stage)(config, "r1")
+
+
+@pytest.mark.parametrize(
+    ("date", "last", "expected"),
+    [("2011-12-05", None, "2011-12-05"), ("2011-12-05", "", "2011-12-05"), ("2011-12-05", "2011-12-09", "2011-12-09")],
+)
+def test_dates_are_one_or_a_range(date: str, last: str | None, expected: str):
+    assert check_dates(date, last) == ("2011-12-05", expected)
+
+
+@pytest.mark.parametrize(("date", "last"), [("5.12.2011", None), ("2011-02-30", None), ("2011-12-05", "2011-12-04")])
+def test_dates_that_are_none_or_the_wrong_way_round_are_refused(date: str, last: str | None):
+    with pytest.raises(RunWrong, match="expected"):
+        check_dates(date, last)
+
+
+def test_the_project_is_its_folder_or_the_folder_around_it(config: DayConfig, tmp_path: Path):
+    around = tmp_path / "around"
+    around.mkdir()
+    config.project.rename(around / "dbt_project")
+    assert DayConfig(tmp_path, around, "a:1").project == around / "dbt_project"
+    assert DayConfig(tmp_path, around / "dbt_project", "a:1").project == around / "dbt_project"
+    with pytest.raises(ConfigWrong, match="TIDEMILL_PROJECT"):
+        DayConfig(tmp_path, tmp_path / "nowhere", "a:1")
+
+
+def test_the_environment_names_all_three(config: DayConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TIDEMILL_DATA", str(config.data))
+    monkeypatch.setenv("TIDEMILL_PROJECT", str(config.project))
+    monkeypatch.setenv("TIDEMILL_ADDRESS", "localhost:1")
+    assert DayConfig.from_environment() == config
