@@ -5,7 +5,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The one tool that is fetched by pip; it installs the rest from the lock.
 UV_VERSION := 0.13.9
-export PYTHONDONTWRITEBYTECODE ?= 1
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

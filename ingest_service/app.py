@@ -77,12 +77,12 @@ class ServiceConfig:
             )
 
     def lake_uri(self, stream: str) -> str:
-        """Where a stream's lake table is."""
-        return f"{self.lake.rstrip('/')}/{stream}" if self.lake else str(self.data / "lake" / stream)
+        """Where a stream's lake table is; absolute, because clients are told it."""
+        return f"{self.lake.rstrip('/')}/{stream}" if self.lake else str(self.data.absolute() / "lake" / stream)
 
     def store_url(self) -> str:
         """Where the live views' tables are."""
-        return self.store or f"sqlite:///{self.data / 'live' / 'live.sqlite'}"
+        return self.store or f"sqlite:///{self.data.absolute() / 'live' / 'live.sqlite'}"
 
 
 class Service:

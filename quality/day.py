@@ -110,13 +110,6 @@ def document(config: DayConfig, run_id: str) -> dict[str, Any]:
     )
 
 
-def headline(config: DayConfig) -> dict[str, Any]:
-    """Give the marts' headline of the dates published last; see `quality.headline`."""
-    from quality.headline import headline as published_headline
-
-    return published_headline(config)
-
-
 def _begin(config: DayConfig, run_id: str, stage: str) -> Run:
     run = load_run(config, run_id)
     for needed in REQUIRED[stage]:

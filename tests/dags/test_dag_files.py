@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from quality.run import check_run_id
 from tidemill.local.folder import find_project
 
 pytest.importorskip("airflow")
@@ -90,42 +91,48 @@ def test_no_dag_file_has_a_name_that_dbt_would_import() -> None:
     assert [file.name for file in DAGS.glob("dbt_*")] == []
 
 
-def test_daily_runs_its_stages_in_order_and_writes_in_the_writers_pool(home: Path) -> None:
-    (daily,) = inspect(DAGS / "daily.py", home)["dags"]
-    tasks = {task["task_id"]: task for task in daily["tasks"]}
+RUN_IDS = ["manual__2026-11-22T17:19:18.489456+00:00", "a~b", "a-b", "../../etc", "x" * 300, "~"]
+EXPRESSION = f"""{{
+    "names": [run_name("2011-12-05", run_id) for run_id in {RUN_IDS!r}],
+    "dates": [
+        run_date({{"date": "2011-12-05"}}, datetime(2026, 1, 2, tzinfo=UTC)),
+        run_date({{"date": None}}, datetime(2026, 1, 2, tzinfo=UTC)),
+        run_date({{"date": ""}}, datetime.fromisoformat("2026-01-02T23:00-03:00")),
+    ],
+}}"""
+
+
+@pytest.fixture(scope="module")
+def daily(home: Path) -> dict[str, Any]:
+    return inspect(DAGS / "daily.py", home, EXPRESSION)
+
+
+def test_daily_runs_its_stages_in_order_and_writes_in_the_writers_pool(daily: dict[str, Any]) -> None:
+    (dag,) = daily["dags"]
+    tasks = {task["task_id"]: task for task in dag["tasks"]}
     order = ["seal", "check_sources", "dbt", "check_marts", "reconcile", "publish", "docs"]
     assert sorted(tasks) == sorted(order)
     for before, after in itertools.pairwise(order):
         assert before in tasks[after]["upstream"]
     assert {name for name, task in tasks.items() if task["pool"] == "warehouse_writer"} == {"dbt", "publish"}
-    assert daily["max_active_runs"] == 1
-    assert daily["params"] == {"date": None, "last_date": None, "force": False}
+    assert dag["max_active_runs"] == 1
+    assert dag["params"] == {"date": None, "last_date": None, "force": False}
 
 
-def test_daily_has_a_real_interval_unless_told_to_wait_for_triggers(home: Path) -> None:
-    (daily,) = inspect(DAGS / "daily.py", home)["dags"]
-    assert daily["timetable"] == "CronDataIntervalTimetable"
-    (daily,) = inspect(DAGS / "daily.py", home, TIDEMILL_SCHEDULED="0")["dags"]
-    assert daily["timetable"] == "NullTimetable"
+def test_daily_has_a_real_interval_unless_told_to_wait_for_triggers(daily: dict[str, Any], home: Path) -> None:
+    assert daily["dags"][0]["timetable"] == "CronDataIntervalTimetable"
+    unscheduled = inspect(DAGS / "daily.py", home, TIDEMILL_SCHEDULED="0")
+    assert unscheduled["dags"][0]["timetable"] == "NullTimetable"
 
 
-def test_a_runs_folder_is_named_by_its_date_and_differs_when_its_id_does(home: Path) -> None:
-    from quality.run import check_run_id
-
-    ids = ["manual__2026-11-22T17:19:18.489456+00:00", "a~b", "a-b", "../../etc", "x" * 300, "~"]
-    expression = f"[run_name('2011-12-05', run_id) for run_id in {ids!r}]"
-    names = inspect(DAGS / "daily.py", home, expression)["value"]
-    assert len(set(names)) == len(ids)
+def test_a_runs_folder_is_named_by_its_date_and_differs_when_its_id_does(daily: dict[str, Any]) -> None:
+    names = daily["value"]["names"]
+    assert len(set(names)) == len(RUN_IDS)
     for name in names:
         assert check_run_id(name) == name
         assert name.startswith("2011-12-05_")
         assert "/" not in name
 
 
-def test_the_date_comes_from_the_form_before_the_interval(home: Path) -> None:
-    expression = """[
-        run_date({"date": "2011-12-05"}, datetime(2026, 1, 2, tzinfo=UTC)),
-        run_date({"date": None}, datetime(2026, 1, 2, tzinfo=UTC)),
-        run_date({"date": ""}, datetime(2026, 1, 2, 23, tzinfo=timezone(timedelta(hours=-3)))),
-    ]""".replace("timezone(", "__import__('datetime').timezone(")
-    assert inspect(DAGS / "daily.py", home, expression)["value"] == ["2011-12-05", "2026-01-02", "2026-01-03"]
+def test_the_date_comes_from_the_form_before_the_interval(daily: dict[str, Any]) -> None:
+    assert daily["value"]["dates"] == ["2011-12-05", "2026-01-02", "2026-01-03"]

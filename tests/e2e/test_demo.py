@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,9 +11,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+from unit.repo.blocks import commands
+
+import tidemill
 
 ROOT = Path(__file__).parents[2]
 TIDEMILL = [sys.executable, "-c", "import sys; from tidemill.cli import main; sys.exit(main())"]
+
+CSV = """\
+event_id,InvoiceNo,stock_code,description,quantity,unit_price,invoiced_at,customer_id,country
+l-1,536365,85123A,A LANTERN,6,2.55,2011-07-04 09:00:00,17850,France
+l-2,536365,22423,,1,12.75,2011-07-04 09:00:00,17850,France
+l-3,536366,22423,A CAKESTAND,3,1.60,2011-07-04 00:30:00,,France
+l-4,none,22423,A CAKESTAND,3,1.60,2011-07-04 10:30:00,,France
+"""
 
 pytestmark = pytest.mark.airflow
 
@@ -21,6 +33,21 @@ def run(*arguments: str, timeout_s: int = 420) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [*TIDEMILL, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
     )
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-s", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=420, check=False
+    )
+
+
+def is_service(process: psutil.Process, folder: Path) -> bool:
+    """Whether the process is the ingest service of that data folder."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "ingest_service" in words and str(folder) in words
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -81,15 +108,57 @@ def test_it_leaves_no_process_behind(broken, data):
 
 def test_it_can_be_run_again_at_once_for_a_fresh_date(broken, data):
     assert broken.returncode == 0
-    again = run("demo", "--json", "--lines", "600", "--data", str(data))
+    again = make("demo", f"ARGS=--json --lines 600 --data {data}")
     assert again.returncode == 0, again.stdout + again.stderr
     report = json.loads(again.stdout)
     first = re.search(r"simulated shop's (\S+),", broken.stdout)[1]
     assert report["dates"] != [first]
     assert report["day"]["reconcile"]["views"]["sales_by_minute"]["differences"] == 0
     # The earlier day is still in the warehouse, beside the new one.
-    day = run("sql", "select count(distinct sales_date) as days from fct_daily_sales", "--data", str(data), "--json")
-    assert json.loads(day.stdout) == {"days": 2}
+    (command,) = [line for line in commands(ROOT / "README.md") if line.startswith("tidemill sql")]
+    shown = run(*shlex.split(command)[1:], "--data", str(data), "--json")
+    assert {json.loads(row)["sales_date"] for row in shown.stdout.splitlines()} == {first, report["dates"][0]}
+
+
+def test_a_file_of_your_own_takes_the_place_of_the_simulated_day(data, tmp_path):
+    path = tmp_path / "order_lines.csv"
+    path.write_text(CSV)
+    done = make("demo", f"INPUT={path}", f"ARGS=--json --timezone Europe/London --data {data}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    # A summer evening in London after half past midnight is the day before in UTC.
+    assert report["dates"] == ["2011-07-03", "2011-07-04"]
+    assert (report["sent"]["appended"], report["sent"]["quarantined"]) == (3, 1)
+    assert (report["headline"]["orders"], report["headline"]["revenue"]) == (2, "32.850")
+
+
+def test_up_keeps_everything_running_until_ctrl_c(data):
+    """What `make up` runs, with free ports."""
+    process = subprocess.Popen(
+        ["make", "-s", "up", f"ARGS=--port 0 --airflow-port 0 --data {data}"], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    shown = ""
+    for line in process.stdout:
+        shown += line
+        if "password" in line.lower():
+            break
+    address = re.search(r"127\.0\.0\.1:\d+|localhost:\d+", shown)[0]
+    with tidemill.connect(address) as tm:
+        assert tm.view("sales_by_minute").query(limit=1).rows()
+    (service,) = [p for p in psutil.process_iter() if is_service(p, data)]
+    service.kill()
+    for line in process.stdout:
+        shown += line
+        if re.search(r"ingest-service.*(again|restart)", line):
+            break
+    with tidemill.connect(address, wait_s=60) as tm:
+        assert tm.view("sales_by_minute").query(limit=1, wait_s=30).rows()
+    os.killpg(process.pid, signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors + rest
+    assert processes_of(data) == []
 
 
 def test_ctrl_c_stops_every_child(tmp_path):

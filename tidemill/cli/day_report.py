@@ -44,8 +44,12 @@ def headline(warehouse: Path, first: dt.date, last: dt.date) -> dict[str, Any]:
 
     dates = [first, last]
     with duckdb.connect(str(warehouse), read_only=True) as connection:
-        orders, units, revenue = connection.execute(
-            "select coalesce(sum(orders), 0)::bigint, coalesce(sum(units), 0)::bigint, coalesce(sum(revenue), 0) "
+        # An invoice with lines in two countries is one order: counted by invoice, not summed over countries.
+        orders = connection.execute(
+            "select count(*) from fct_orders where order_date between ? and ? and not is_cancellation", dates
+        ).fetchall()[0][0]
+        units, revenue = connection.execute(
+            "select coalesce(sum(units), 0)::bigint, coalesce(sum(revenue), 0) "
             "from fct_daily_sales where sales_date between ? and ?",
             dates,
         ).fetchall()[0]

@@ -292,8 +292,10 @@ class _Deaths:
 
 def _windows(rows: tidemill.ViewRows) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
+    text = {"TIMESTAMP WITH TIME ZONE", "VARCHAR"}
     for column in rows.columns:
-        table.add_column(f"  {column.name}" if not table.columns else column.name)
+        name = f"  {column.name}" if not table.columns else column.name
+        table.add_column(name, justify="left" if column.type in text else "right")
     for row in rows:
         first, *rest = row.values()
         table.add_row(f"  {show(first)}", *(show(value) for value in rest))

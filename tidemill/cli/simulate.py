@@ -40,7 +40,7 @@ def simulate(
 ) -> None:  # fmt: skip
     """Send the order lines of a shop that does not exist, in about the proportions of a real one.
 
-    2 % arrive up to an hour late, 0.1 % break the contract, and of a whole day a few are sent twice.
+    2 % arrive up to an hour after they happened, 0.1 % break the contract, and of a whole day a few are sent twice.
 
     \b
     Examples:

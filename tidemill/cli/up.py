@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from tidemill.cli.output import console
 from tidemill.local.errors import DagBroken
@@ -118,10 +117,7 @@ class _Reporter:
 
 
 def _row(screen: Console, what: str, where: str, how: str) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(width=14)
-    grid.add_row(f"  {what}", f"[bold]{escape(where)}[/]", escape(how))
-    screen.print(grid)
+    screen.print(f"  {what:16}[bold]{escape(where)}[/]  {escape(how)}".rstrip())
 
 
 @contextlib.contextmanager

@@ -101,8 +101,10 @@ class AirflowClient:
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
         """Make a pool unless there is one of that name (its slots may have been changed by its owner)."""
-        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
-        self._call("POST", "/pools", body, accept=(409,))
+        # Asked first: a pool made twice leaves a page of traceback in the API server's log.
+        if not self._call("GET", f"/pools/{_quote(name)}", accept=(404,)):
+            body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+            self._call("POST", "/pools", body, accept=(409,))
 
     def unpause(self, dag_id: str) -> None:
         """Let the DAG's runs start."""

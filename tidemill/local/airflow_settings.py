@@ -51,14 +51,32 @@ QUIET = {
 }
 
 # Written to $AIRFLOW_HOME/config. Tasks run in forks of the scheduler: what it has imported, they have.
-LOCAL_SETTINGS = '''"""Written by Tidemill at each start: imports once, in the scheduler, what its forked tasks need."""
+LOCAL_SETTINGS = '''"""Written by Tidemill at each start; Airflow reads it in every process."""
 
+import atexit
 import importlib
+import logging
+import os
 import sys
 
 __all__: list[str] = []
 
-if "scheduler" in sys.argv[1:2]:
+
+def _leave() -> None:
+    """End without the interpreter's last garbage collection: seconds of it, over all that has been imported."""
+    if os.getpid() == _pid:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1 if hasattr(sys, "last_value") else 0)
+
+
+if sys.argv[1:2] and sys.argv[1] in ("api-server", "scheduler", "dag-processor", "triggerer"):
+    _pid = os.getpid()
+    atexit.register(_leave)
+
+if sys.argv[1:2] == ["scheduler"]:
+    # Once here, instead of in each task.
     for _module in (
         "duckdb",
         "deltalake",

@@ -16,6 +16,7 @@ DATA_VARIABLE = "TIDEMILL_DATA"
 PROJECT_VARIABLE = "TIDEMILL_PROJECT"
 DEFAULT_DATA = ".tidemill"
 LOCK_WAIT_S = 15.0
+LIVING_WAIT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,15 @@ class DataFolder:
         file = self.root / "stack.lock"
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            deadline = time.monotonic() + wait_s
+            asked = time.monotonic()
             while not _try_lock(descriptor):
-                if time.monotonic() >= deadline:
-                    holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                # A dead holder's guard is still ending its processes; a living one may just be about to stop.
+                patience_s = min(wait_s, LIVING_WAIT_S) if _is_alive(holder) else wait_s
+                if time.monotonic() - asked >= patience_s:
                     raise FolderBusy(
-                        f"{self.root} is in use by another `tidemill up` or `tidemill demo` (process {holder}): "
-                        "stop that one, or choose another folder with --data"
+                        f"{self.root} is in use by another `tidemill up` or `tidemill demo` (process "
+                        f"{holder or 'unknown'}): stop that one, or choose another folder with --data"
                     )
                 time.sleep(0.1)
             os.ftruncate(descriptor, 0)
@@ -137,6 +140,16 @@ def find_project(
         f"no Tidemill project in {here} or above it (a folder with proto/ and dbt_project/): "
         f"go to one, or name it with --project or {PROJECT_VARIABLE}"
     )
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _is_project(folder: Path) -> bool:

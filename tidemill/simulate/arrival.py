@@ -1,4 +1,4 @@
-"""How a day's lines arrive: some late within the hour, some broken, some twice."""
+"""How a day's lines arrive: some out of order, some broken, some twice."""
 
 from __future__ import annotations
 

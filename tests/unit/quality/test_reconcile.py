@@ -135,7 +135,7 @@ def test_random_changes_are_all_found_and_nothing_else():
     for place in chance.sample(range(300), 40):
         at, country, units, revenue, mean = batch[place]
         live[place] = (at, country, units + 1, revenue, mean)
-        changed.add(f"{at:%Y-%m-%d %H:%M}".removesuffix(":00"))
+        changed.add(f"{at:%Y-%m-%d %H:%M}")
     found = compare(live, batch)
     assert {each.window for each in found.differences} == changed, f"seed {seed}"
     assert found.difference_count == 40, f"seed {seed}"

@@ -16,11 +16,11 @@ README = ROOT / "README.md"
 
 # Run by other tests: each of them takes its command from here, so that the README's words are what runs.
 ELSEWHERE = {
-    "make demo": "tests/e2e",
-    "make demo ARGS=--break": "tests/e2e",
-    "make demo INPUT=order_lines.csv": "tests/e2e",
-    "make up": "tests/e2e",
-    "tidemill sql 'from fct_daily_sales order by sales_date'": "tests/e2e",
+    "make demo": "tests/e2e/test_demo.py",
+    "make demo ARGS=--break": "tests/e2e/test_demo.py",
+    "make demo INPUT=order_lines.csv": "tests/e2e/test_demo.py",
+    "make up": "tests/e2e/test_demo.py",
+    "tidemill sql 'from fct_daily_sales order by sales_date'": "tests/e2e/test_demo.py",
     "make setup": ".ci/run",
     "make bench": "benchmarks",
     "make bench ONLY=append_typed": "benchmarks",
