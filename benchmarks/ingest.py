@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import tidemill
 from benchmarks.result import Result, percentile
-from benchmarks.service import data_folder, running_service
+from benchmarks.service import data_folder, running_stack
 
 TYPED_ROWS = 300_000
 PREPARED_ROWS = 1_000_000
@@ -28,8 +28,8 @@ def messages(stream: tidemill.Stream, count: int, name: str) -> Iterator[object]
 
 
 def append() -> list[Result]:
-    """append_typed and append_prepared: fsynced, validated, deduplicated."""
-    with data_folder() as data, running_service(data, views=False) as address, tidemill.connect(address) as client:
+    """append_typed and append_prepared: fsynced, validated, deduplicated, with the live view following."""
+    with data_folder() as data, running_stack(data) as stack, tidemill.connect(stack.address) as client:
         stream = client.stream("order_lines")
         typed = list(messages(stream, TYPED_ROWS, "typed"))
         start = time.perf_counter()
@@ -50,7 +50,7 @@ def append() -> list[Result]:
 
 def ack() -> list[Result]:
     """ack_ms_p50 and ack_ms_p99: one event at a time, from send to ack."""
-    with data_folder() as data, running_service(data, views=False) as address, tidemill.connect(address) as client:
+    with data_folder() as data, running_stack(data) as stack, tidemill.connect(stack.address) as client:
         stream = client.stream("order_lines")
         for message in messages(stream, 50, "warm"):
             stream.send(message).result(10)
