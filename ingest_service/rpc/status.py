@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 from ingest_service import errors
 
@@ -44,9 +45,20 @@ def status_of(error: errors.IngestError) -> grpc.StatusCode:
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
     """End the call with the error's status; an unexpected error is logged and its text kept from the caller."""
     if isinstance(error, errors.IngestError):
-        await context.abort(status_of(error), str(error))
+        await context.abort(status_of(error), str(error), _details(error))
     log.error("unexpected error", exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"unexpected {type(error).__name__}; the service's log tells more")
+
+
+def _details(error: errors.IngestError) -> tuple[tuple[str, bytes], ...]:
+    """The status's details as gRPC carries them: when to try again, where the error says it."""
+    if not isinstance(error, errors.Overloaded):
+        return ()
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(error.retry_after_ms)
+    status = status_pb2.Status(code=status_of(error).value[0], message=str(error))
+    status.details.add().Pack(retry)
+    return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 def answers(method: _Method) -> _Method:
