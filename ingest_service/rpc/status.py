@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 from ingest_service import errors
 
@@ -54,9 +55,9 @@ def _details(error: errors.IngestError) -> tuple[tuple[str, bytes], ...]:
     """The status's details as gRPC carries them: when to try again, where the error says it."""
     if not isinstance(error, errors.Overloaded):
         return ()
-    retry = error_details_pb2.RetryInfo()
+    retry = RetryInfo()
     retry.retry_delay.FromMilliseconds(error.retry_after_ms)
-    status = status_pb2.Status(code=status_of(error).value[0], message=str(error))
+    status = Status(code=status_of(error).value[0], message=str(error))
     status.details.add().Pack(retry)
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
