@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from support.processes import processes_of
 
 from tidemill.local.airflow_client import AirflowClient
 from tidemill.local.folder import DataFolder, find_project
@@ -70,15 +70,12 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(tmp_path_factory: pytest.TempPathFactory, dags_folder: Path) -> Iterator[Stack]:
     """Service and Airflow; afterwards none of their processes is left."""
     folder = DataFolder(tmp_path_factory.mktemp("tidemill") / "data")
-    children: list[psutil.Process] = []
     with Stack(folder, PROJECT, scheduled=False, dags=dags_folder) as running:
         running.start_airflow()
         running.start_service()
         running.wait_airflow()
         yield running
-        children = psutil.Process().children(recursive=True)
-    left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    assert left == [], "processes outlived their stack"
+    assert processes_of(folder.root) == [], "processes outlived their stack"
 
 
 @pytest.fixture(scope="session")

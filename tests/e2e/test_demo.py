@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.processes import processes_of
 from unit.repo.blocks import commands
 
 import tidemill
@@ -48,18 +49,6 @@ def is_service(process: psutil.Process, folder: Path) -> bool:
     except psutil.Error:
         return False
     return "ingest_service" in words and str(folder) in words
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of processes that work in the folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(folder) in " ".join([*process.cmdline(), *process.environ().values()]):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
 
 
 @pytest.fixture(scope="module")
