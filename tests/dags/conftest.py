@@ -58,7 +58,7 @@ failing()
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project") / "dags"
     shutil.copytree(PROJECT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -66,7 +66,7 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, dags_folder: Path) -> Iterator[Stack]:
     """Service and Airflow; afterwards none of their processes is left."""
     folder = DataFolder(tmp_path_factory.mktemp("tidemill") / "data")
@@ -78,7 +78,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, dags_folder: Path) -> Iterat
     assert processes_of(folder.root) == [], "processes outlived their stack"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(stack: Stack) -> AirflowClient:
     made = AirflowClient(stack.airflow_url, stack.login)
     for dag_id in ("daily", "small", "failing"):
