@@ -13,8 +13,12 @@ _EPOCH = dt.date(1970, 1, 1)
 
 @dataclass(slots=True)
 class Counters:
-    """Rows counted over the frames applied so far. Not thread-safe."""
+    """Rows counted over the frames applied so far. Not thread-safe.
 
+    producers_max: producers whose own count is remembered, those heard of last.
+    """
+
+    producers_max: int
     sent: int = 0
     received_counted: int = 0
     received: int = 0
@@ -40,13 +44,11 @@ class Counters:
         self.quarantined += len(entry.quarantined)
         if entry.rows_sent:
             self.received_counted += entry.received
-            self.sent += entry.rows_sent - self._sent_by_producer.get(entry.producer_id, 0)
+            # A producer that was forgotten here is unknown to `Producers` too, and begins anew.
+            self.sent += entry.rows_sent - self._sent_by_producer.pop(entry.producer_id, 0)
             self._sent_by_producer[entry.producer_id] = entry.rows_sent
-
-    def forget_all_but(self, producers: object) -> None:
-        """Drop the counts of producers that are not in `producers`, a container of ids: they send no more."""
-        known = producers
-        self._sent_by_producer = {p: n for p, n in self._sent_by_producer.items() if p in known}  # type: ignore[operator]
+            while len(self._sent_by_producer) > self.producers_max:
+                del self._sent_by_producer[next(iter(self._sent_by_producer))]
 
     def counts(self) -> Counts:
         """The counts now."""

@@ -22,9 +22,6 @@ class DedupWindow:
         self._batches: deque[tuple[int, list[str]]] = deque()
         self._staged: list[tuple[int, list[str]]] = []
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
     def take(self, column: pa.Array, append_time_us: int) -> np.ndarray | None:
         """Add a batch's ids; the indices of its duplicates (int64, rising), or None when there are none.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.errors import BadRequest, IngestError, NotComplete, Overloaded, StorageError
 from ingest_service.log import frame as frames
+from ingest_service.log.counters import Counters
 from ingest_service.log.dedup import DedupWindow
 from ingest_service.log.files import Files, OsFiles
 from ingest_service.log.frame import BatchCodec, Kind
@@ -95,6 +96,7 @@ class Log:
             Producers(settings.producers_max, settings.producer_expiry_s * 1_000_000),
             dedup,
             Watermark.of(spec, settings.idle_after_s * 1_000_000),
+            Counters(settings.producers_max),
         )
         recovered = recover(files, folder, spec, self._state)
         self.segments: list[SegmentInfo] = recovered.segments

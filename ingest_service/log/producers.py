@@ -44,12 +44,6 @@ class Producers:
         self._states: OrderedDict[str, ProducerState] = OrderedDict()
         self._undo: list[tuple[str, ProducerState | None]] = []
 
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def __contains__(self, producer_id: str) -> bool:
-        return producer_id in self._states
-
     def replay_of(self, append: Append) -> AppendResult | None:
         """The first response, when this batch was taken before; None when it is the one expected next.
 

@@ -41,7 +41,7 @@ class LogState:
     producers: Producers
     dedup: DedupWindow | None
     watermark: Watermark
-    counters: Counters = field(default_factory=Counters)
+    counters: Counters
     seals: list[Seal] = field(default_factory=list)
     sealed_days: set[int] = field(default_factory=set)
     quarantine: deque[FrameRef] = field(default_factory=lambda: deque(maxlen=QUARANTINE_FRAMES_KEPT))
