@@ -1,7 +1,8 @@
 """Great Expectations' context: where results are kept, and the data docs that show them.
 
-Results and suites are files below `docs/gx`, so that the pages in `docs/data` show every run's. The pages load
-Bootstrap and more from a content network: without internet they are bare, but complete.
+Results and suites are files below `docs/gx`; the data docs in `docs/data` show them twice. Our own pages
+(`quality.report_page`) read well without a network. GX's, in `docs/data/gx`, have more detail, but load Bootstrap and
+more from a content network: without it they are bare, and their index is empty.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quality.config import DayConfig
+from quality.report_page import write_report
 
 if TYPE_CHECKING:
     from great_expectations.data_context import AbstractDataContext
@@ -56,7 +58,7 @@ def gx_context(config: DayConfig) -> Iterator[AbstractDataContext]:
                 _SITE: {
                     "class_name": "SiteBuilder",
                     "show_how_to_buttons": False,
-                    "store_backend": _files(config.data_docs, None),
+                    "store_backend": _files(config.data_docs / "gx", None),
                     "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
                 }
             },
@@ -67,11 +69,12 @@ def gx_context(config: DayConfig) -> Iterator[AbstractDataContext]:
 
 
 def write_pages(config: DayConfig, context: AbstractDataContext, run_id: str) -> Path:
-    """Write the pages of a run's results, and the index of all runs; give the index."""
+    """Write the pages of a run's results, GX's and our own, and the indexes of both; give our own index."""
     results = [key for key in context.validation_results_store.list_keys() if key.run_id.run_name == run_id]
     if results:
         context.build_data_docs(site_names=[_SITE], resource_identifiers=results)
-    return config.data_docs / "index.html"
+    # After GX's, which our own pages link to.
+    return write_report(config, run_id)
 
 
 def write_data_docs(config: DayConfig, run_id: str) -> Path:

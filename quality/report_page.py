@@ -12,7 +12,7 @@ import datetime as dt
 import enum
 import functools
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,19 +141,18 @@ def write_report(config: DayConfig, run_id: str) -> Path:
     results = _results(config)
     newest = sorted(results, key=lambda name: (max(_times(results[name])), name), reverse=True)[:RUNS_MAX]
     reports = [_report(config, name, results[name]) for name in newest]
-    folder = config.data_docs / "runs"
+    folder, listed = config.data_docs / "runs", set(newest)
     for report in reports:
         page = folder / f"{report.run_id}.html"
         if report.run_id == run_id or _is_old(page, results[report.run_id]):
             write_atomically(page, _templates().get_template("run.html").render(run=report, states=State))
     for page in folder.glob("*.html"):
-        if page.stem not in results or page.stem not in newest:
+        if page.stem not in listed:
             page.unlink(missing_ok=True)
     index = config.data_docs / "index.html"
-    text = _templates().get_template("index.html").render(
-        runs=reports, total=len(results), limit=RUNS_MAX, states=State, gx=(config.data_docs / "gx/index.html").is_file()
-    )  # fmt: skip
-    write_atomically(index, text)
+    gx = (config.data_docs / "gx" / "index.html").is_file()
+    template = _templates().get_template("index.html")
+    write_atomically(index, template.render(runs=reports, total=len(results), limit=RUNS_MAX, states=State, gx=gx))
     return index
 
 
@@ -244,7 +243,8 @@ def _check(config: DayConfig, run_id: str, suite: str, result: dict[str, Any]) -
 def _problem(info: dict[str, Any]) -> str:
     """Give the message of what a check raised, if it did; one check may hold several."""
     infos = [info] if "raised_exception" in info else [each for each in info.values() if isinstance(each, dict)]
-    return _shown("; ".join(str(each["exception_message"]) for each in infos if each["raised_exception"]), 1_000)
+    messages = [" ".join(str(each["exception_message"]).split()) for each in infos if each["raised_exception"]]
+    return _shown("; ".join(messages), 1_000) if messages else ""
 
 
 def in_words(kind: str, columns: list[str], arguments: dict[str, Any]) -> str:
@@ -289,8 +289,12 @@ def _span(arguments: dict[str, Any]) -> str:
     low, high = arguments.pop("min_value", None), arguments.pop("max_value", None)
     above = "above" if arguments.pop("strict_min", False) else "at least"
     below = "below" if arguments.pop("strict_max", False) else "at most"
-    bounds = [f"{word} {_shown(value)}" for word, value in ((above, low), (below, high)) if value is not None]
+    bounds = [f"{word} {_bound(value)}" for word, value in ((above, low), (below, high)) if value is not None]
     return " and ".join(bounds) or "any"
+
+
+def _bound(value: Any) -> str:
+    return f"{value:,.10g}" if isinstance(value, int | float) else _shown(value)
 
 
 def _sample_row(row: Any, columns: list[str]) -> tuple[tuple[str, str], ...]:
@@ -302,19 +306,19 @@ def _sample_row(row: Any, columns: list[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _shown(value: Any, chars_max: int = VALUE_CHARS_MAX) -> str:
-    """Show a value as SQL would, on one line, cut where it is long."""
+    """Show a value as SQL would, cut where it is long. What a reader could not see or be misled by is spelt out."""
     match value:
         case None:
             text = "NULL"
         case bool():
             text = str(value).lower()
-        case int():
-            text = f"{value:,}" if abs(value) >= 1_000_000 else str(value)
-        case float() if value.is_integer():
-            text = _shown(int(value))
+        case "":
+            text = "''"
         case _:
-            text = " ".join(str(value).split())
-    return text if len(text) <= chars_max else f"{text[:chars_max]}…"
+            text = str(value)
+    cut = text[:chars_max] + "…" * (len(text) > chars_max)
+    # Line ends, control characters, and those that turn the direction of writing around.
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in cut)
 
 
 @functools.cache
@@ -330,7 +334,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["address"] = lambda path: quote(path)
+    environment.filters["address"] = quote
     environment.filters["utc"] = lambda time: f"{time:%Y-%m-%d %H:%M:%S}"
     environment.filters["number"] = lambda number: f"{number:,}"
     return environment

@@ -24,6 +24,7 @@ from tidemill.cli.day_report import Day, headline, print_day, read_day
 from tidemill.cli.output import console, print_json, show
 from tidemill.cli.progress import SendSummary, send_with_progress
 from tidemill.errors import TidemillError
+from tidemill.input.formats import open_format
 from tidemill.local.airflow_client import AirflowClient
 from tidemill.local.folder import DataFolder, find_project
 from tidemill.local.process import ProcessEvent, State
@@ -90,6 +91,9 @@ def demo(
     """
     if input_file is None and (entries or timezone or each_date):
         raise click.UsageError("--map, --timezone and --each-date are about an --input file: name one")
+    if input_file is not None:
+        # A file that can't be read is told before anything is started.
+        open_format(input_file)
     wanted = date.date() if date else None
     if wanted is not None and wanted >= dt.datetime.now(dt.UTC).date():
         raise click.UsageError(f"--date: expected a date before today (UTC), came {wanted}")
