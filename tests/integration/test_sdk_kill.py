@@ -18,11 +18,13 @@ import pytest
 import tidemill
 
 ROUNDS = 3
+SOAK_ROUNDS = 40
 ROWS = 30_000
 
 
+@pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(SOAK_ROUNDS, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("way", ["typed", "table"])
-def test_the_sdk_carries_on_when_the_service_is_killed(ingest: Any, way: str) -> None:
+def test_the_sdk_carries_on_when_the_service_is_killed(ingest: Any, way: str, rounds: int) -> None:
     seed = random.randrange(1 << 30)
     rng = random.Random(seed)
     options = tidemill.ProducerOptions(batch_rows=500, table_rows=500, in_flight_rows=20_000)
@@ -32,15 +34,15 @@ def test_the_sdk_carries_on_when_the_service_is_killed(ingest: Any, way: str) ->
         outcome: list[Any] = []
         sender = threading.Thread(target=lambda: outcome.append(_send(stream, way)))
         sender.start()
-        for kill in range(ROUNDS):
+        for kill in range(rounds):
             # At a moment that is not the same each time, but surely in the middle: by what is acknowledged.
-            threshold = int(ROWS * (kill + rng.random()) / (ROUNDS + 1))
+            threshold = int(ROWS * (kill + rng.random()) / (rounds + 1))
             while stream.counts().acknowledged < threshold:
                 assert sender.is_alive() or outcome, f"seed {seed}"
                 time.sleep(0.001)
             ingest.kill()
             ingest.start()
-        sender.join(120)
+        sender.join(60 + 20 * rounds)
         acks = outcome[0]
         counts = stream.flush(60)
         assert (counts.acknowledged, counts.appended, counts.failed) == (ROWS, ROWS, 0), f"seed {seed}"
