@@ -17,11 +17,10 @@ RESULTS_KEPT = 256
 
 @dataclass(slots=True)
 class ProducerState:
-    """A producer's last sequence, when it was last heard of, its own count of rows, and its last responses."""
+    """A producer's last sequence, when it was last heard of, and its last responses."""
 
     last_sequence: int = -1
     last_append_us: int = 0
-    rows_sent: int = 0
     results: deque[tuple[int, AppendResult]] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
 
     def result_of(self, sequence: int) -> AppendResult | None:
@@ -86,7 +85,6 @@ class Producers:
             state = self._states[append.producer_id] = ProducerState()
         state.last_sequence = append.sequence
         state.last_append_us = append_time_us
-        state.rows_sent = max(state.rows_sent, append.rows_sent)
         state.results.append((append.sequence, result))
         self._states.move_to_end(append.producer_id)
 
@@ -111,6 +109,4 @@ class Producers:
 
 
 def _copy(state: ProducerState) -> ProducerState:
-    return ProducerState(
-        state.last_sequence, state.last_append_us, state.rows_sent, deque(state.results, maxlen=RESULTS_KEPT)
-    )
+    return ProducerState(state.last_sequence, state.last_append_us, deque(state.results, maxlen=RESULTS_KEPT))

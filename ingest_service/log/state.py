@@ -79,7 +79,7 @@ class LogState:
 
 @dataclass(slots=True)
 class Staged:
-    """The rows and table of a frame in the making; `columns` of its batch beyond the contract's are not yet there."""
+    """The rows and table of a frame in the making; its rows have the contract's columns only."""
 
     batches: list[pa.RecordBatch] = field(default_factory=list)
     entries: list[AppendEntry] = field(default_factory=list)
