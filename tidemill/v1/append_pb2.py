@@ -22,25 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tidemill/v1/append.proto\x12\x0btidemill.v1\"\x9b\x01\n\rAppendRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x11\n\trows_sent\x18\x04 \x01(\x04\x12\'\n\x05proto\x18\x05 \x01(\x0b\x32\x16.tidemill.v1.ProtoRowsH\x00\x12\x0f\n\x05\x61rrow\x18\x06 \x01(\x0cH\x00\x42\x06\n\x04rows\"\x1d\n\tProtoRows\x12\x10\n\x08messages\x18\x01 \x03(\x0c\"\xb6\x01\n\x0e\x41ppendResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0b\x62\x61se_offset\x18\x03 \x01(\x04\x12\x15\n\rrows_appended\x18\x04 \x01(\x04\x12\x16\n\x0e\x64urable_offset\x18\x05 \x01(\x04\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12)\n\x08verdicts\x18\x07 \x03(\x0b\x32\x17.tidemill.v1.RowVerdict\"p\n\nRowVerdict\x12\r\n\x05index\x18\x01 \x01(\r\x12%\n\x07verdict\x18\x02 \x01(\x0e\x32\x14.tidemill.v1.Verdict\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t*d\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_QUARANTINED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x10\n\x0cVERDICT_LATE\x10\x03\x32V\n\rAppendService\x12\x45\n\x06\x41ppend\x12\x1a.tidemill.v1.AppendRequest\x1a\x1b.tidemill.v1.AppendResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tidemill/v1/append.proto\x12\x0btidemill.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x01\n\rAppendRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x11\n\trows_sent\x18\x04 \x01(\x04\x12\'\n\x05proto\x18\x05 \x01(\x0b\x32\x16.tidemill.v1.ProtoRowsH\x00\x12\x0f\n\x05\x61rrow\x18\x06 \x01(\x0cH\x00\x42\x06\n\x04rows\"\x1d\n\tProtoRows\x12\x10\n\x08messages\x18\x01 \x03(\x0c\"\xb6\x01\n\x0e\x41ppendResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x13\n\x0b\x62\x61se_offset\x18\x03 \x01(\x04\x12\x15\n\rrows_appended\x18\x04 \x01(\x04\x12\x16\n\x0e\x64urable_offset\x18\x05 \x01(\x04\x12\x10\n\x08replayed\x18\x06 \x01(\x08\x12)\n\x08verdicts\x18\x07 \x03(\x0b\x32\x17.tidemill.v1.RowVerdict\">\n\x17GetProducerStateRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\t\"\xbd\x01\n\x18GetProducerStateResponse\x12\r\n\x05known\x18\x01 \x01(\x08\x12\x15\n\rnext_sequence\x18\x02 \x01(\x04\x12\x32\n\rlast_response\x18\x03 \x01(\x0b\x32\x1b.tidemill.v1.AppendResponse\x12\x34\n\x10last_append_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trows_sent\x18\x05 \x01(\x04\"p\n\nRowVerdict\x12\r\n\x05index\x18\x01 \x01(\r\x12%\n\x07verdict\x18\x02 \x01(\x0e\x32\x14.tidemill.v1.Verdict\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t*d\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_QUARANTINED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x10\n\x0cVERDICT_LATE\x10\x03\x32\xfe\x01\n\rAppendService\x12\x45\n\x06\x41ppend\x12\x1a.tidemill.v1.AppendRequest\x1a\x1b.tidemill.v1.AppendResponse(\x01\x30\x01\x12\x45\n\nAppendOnce\x12\x1a.tidemill.v1.AppendRequest\x1a\x1b.tidemill.v1.AppendResponse\x12_\n\x10GetProducerState\x12$.tidemill.v1.GetProducerStateRequest\x1a%.tidemill.v1.GetProducerStateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.v1.append_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=529
-  _globals['_VERDICT']._serialized_end=629
-  _globals['_APPENDREQUEST']._serialized_start=42
-  _globals['_APPENDREQUEST']._serialized_end=197
-  _globals['_PROTOROWS']._serialized_start=199
-  _globals['_PROTOROWS']._serialized_end=228
-  _globals['_APPENDRESPONSE']._serialized_start=231
-  _globals['_APPENDRESPONSE']._serialized_end=413
-  _globals['_ROWVERDICT']._serialized_start=415
-  _globals['_ROWVERDICT']._serialized_end=527
-  _globals['_APPENDSERVICE']._serialized_start=631
-  _globals['_APPENDSERVICE']._serialized_end=717
+  _globals['_VERDICT']._serialized_start=818
+  _globals['_VERDICT']._serialized_end=918
+  _globals['_APPENDREQUEST']._serialized_start=75
+  _globals['_APPENDREQUEST']._serialized_end=230
+  _globals['_PROTOROWS']._serialized_start=232
+  _globals['_PROTOROWS']._serialized_end=261
+  _globals['_APPENDRESPONSE']._serialized_start=264
+  _globals['_APPENDRESPONSE']._serialized_end=446
+  _globals['_GETPRODUCERSTATEREQUEST']._serialized_start=448
+  _globals['_GETPRODUCERSTATEREQUEST']._serialized_end=510
+  _globals['_GETPRODUCERSTATERESPONSE']._serialized_start=513
+  _globals['_GETPRODUCERSTATERESPONSE']._serialized_end=702
+  _globals['_ROWVERDICT']._serialized_start=704
+  _globals['_ROWVERDICT']._serialized_end=816
+  _globals['_APPENDSERVICE']._serialized_start=921
+  _globals['_APPENDSERVICE']._serialized_end=1175
 # @@protoc_insertion_point(module_scope)

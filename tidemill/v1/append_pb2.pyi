@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -57,6 +60,28 @@ class AppendResponse(_message.Message):
     replayed: bool
     verdicts: _containers.RepeatedCompositeFieldContainer[RowVerdict]
     def __init__(self, sequence: _Optional[int] = ..., partition: _Optional[int] = ..., base_offset: _Optional[int] = ..., rows_appended: _Optional[int] = ..., durable_offset: _Optional[int] = ..., replayed: _Optional[bool] = ..., verdicts: _Optional[_Iterable[_Union[RowVerdict, _Mapping]]] = ...) -> None: ...
+
+class GetProducerStateRequest(_message.Message):
+    __slots__ = ("stream", "producer_id")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    producer_id: str
+    def __init__(self, stream: _Optional[str] = ..., producer_id: _Optional[str] = ...) -> None: ...
+
+class GetProducerStateResponse(_message.Message):
+    __slots__ = ("known", "next_sequence", "last_response", "last_append_time", "rows_sent")
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    LAST_APPEND_TIME_FIELD_NUMBER: _ClassVar[int]
+    ROWS_SENT_FIELD_NUMBER: _ClassVar[int]
+    known: bool
+    next_sequence: int
+    last_response: AppendResponse
+    last_append_time: _timestamp_pb2.Timestamp
+    rows_sent: int
+    def __init__(self, known: _Optional[bool] = ..., next_sequence: _Optional[int] = ..., last_response: _Optional[_Union[AppendResponse, _Mapping]] = ..., last_append_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rows_sent: _Optional[int] = ...) -> None: ...
 
 class RowVerdict(_message.Message):
     __slots__ = ("index", "verdict", "rule", "field", "message")

@@ -40,6 +40,16 @@ class AppendServiceStub:
                 request_serializer=tidemill_dot_v1_dot_append__pb2.AppendRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_append__pb2.AppendResponse.FromString,
                 _registered_method=True)
+        self.AppendOnce = channel.unary_unary(
+                '/tidemill.v1.AppendService/AppendOnce',
+                request_serializer=tidemill_dot_v1_dot_append__pb2.AppendRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_append__pb2.AppendResponse.FromString,
+                _registered_method=True)
+        self.GetProducerState = channel.unary_unary(
+                '/tidemill.v1.AppendService/GetProducerState',
+                request_serializer=tidemill_dot_v1_dot_append__pb2.GetProducerStateRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_append__pb2.GetProducerStateResponse.FromString,
+                _registered_method=True)
 
 
 class AppendServiceServicer:
@@ -54,6 +64,20 @@ class AppendServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AppendOnce(self, request, context):
+        """Appends one batch, for callers that want no stream of calls. The same promises as Append.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProducerState(self, request, context):
+        """Where a producer was: what one that starts again asks before it goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AppendServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +85,16 @@ def add_AppendServiceServicer_to_server(servicer, server):
                     servicer.Append,
                     request_deserializer=tidemill_dot_v1_dot_append__pb2.AppendRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_append__pb2.AppendResponse.SerializeToString,
+            ),
+            'AppendOnce': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendOnce,
+                    request_deserializer=tidemill_dot_v1_dot_append__pb2.AppendRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_append__pb2.AppendResponse.SerializeToString,
+            ),
+            'GetProducerState': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProducerState,
+                    request_deserializer=tidemill_dot_v1_dot_append__pb2.GetProducerStateRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_append__pb2.GetProducerStateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +125,60 @@ class AppendService:
             '/tidemill.v1.AppendService/Append',
             tidemill_dot_v1_dot_append__pb2.AppendRequest.SerializeToString,
             tidemill_dot_v1_dot_append__pb2.AppendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendOnce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.AppendService/AppendOnce',
+            tidemill_dot_v1_dot_append__pb2.AppendRequest.SerializeToString,
+            tidemill_dot_v1_dot_append__pb2.AppendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProducerState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.AppendService/GetProducerState',
+            tidemill_dot_v1_dot_append__pb2.GetProducerStateRequest.SerializeToString,
+            tidemill_dot_v1_dot_append__pb2.GetProducerStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

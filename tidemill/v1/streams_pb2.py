@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidemill.v1 import append_pb2 as tidemill_dot_v1_dot_append__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tidemill/v1/streams.proto\x12\x0btidemill.v1\x1a google/protobuf/descriptor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tidemill/v1/append.proto\"\x14\n\x12ListStreamsRequest\"A\n\x13ListStreamsResponse\x12*\n\x07streams\x18\x01 \x03(\x0b\x32\x19.tidemill.v1.StreamStatus\"\"\n\x10GetStreamRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\"\xa3\x01\n\x11GetStreamResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.tidemill.v1.StreamStatus\x12\x14\n\x0cmessage_type\x18\x02 \x01(\t\x12\x37\n\x0b\x64\x65scriptors\x18\x03 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\x12\x14\n\x0c\x61rrow_schema\x18\x04 \x01(\x0c\"\xed\x01\n\x0cStreamStatus\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\r\x12\x16\n\x0e\x64urable_offset\x18\x03 \x01(\x04\x12\x13\n\x0blake_offset\x18\x04 \x01(\x04\x12-\n\twatermark\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x13.tidemill.v1.Counts\x12 \n\x05seals\x18\x07 \x03(\x0b\x32\x11.tidemill.v1.Seal\x12\x10\n\x08lake_uri\x18\x08 \x01(\t\"\x84\x02\n\x06\x43ounts\x12\x0c\n\x04sent\x18\x01 \x01(\x04\x12\x18\n\x10received_counted\x18\x02 \x01(\x04\x12\x10\n\x08received\x18\x03 \x01(\x04\x12\x10\n\x08\x61ppended\x18\x04 \x01(\x04\x12\x11\n\tduplicate\x18\x05 \x01(\x04\x12\x13\n\x0bquarantined\x18\x06 \x01(\x04\x12\x0c\n\x04late\x18\x07 \x01(\x04\x12\x41\n\x10\x61ppended_by_date\x18\x08 \x03(\x0b\x32\'.tidemill.v1.Counts.AppendedByDateEntry\x1a\x35\n\x13\x41ppendedByDateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"k\n\x04Seal\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12\x11\n\tlast_date\x18\x02 \x01(\t\x12\x13\n\x0bseal_offset\x18\x03 \x01(\x04\x12-\n\tsealed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x15ListQuarantineRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"R\n\x16ListQuarantineResponse\x12)\n\x04rows\x18\x01 \x03(\x0b\x32\x1b.tidemill.v1.QuarantinedRow\x12\r\n\x05total\x18\x02 \x01(\x04\"\xb6\x01\n\x0eQuarantinedRow\x12\x11\n\tat_offset\x18\x01 \x01(\x04\x12/\n\x0b\x61ppend_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bproducer_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12(\n\x07verdict\x18\x05 \x01(\x0b\x32\x17.tidemill.v1.RowVerdict\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\"Q\n\x0fSealDateRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x02 \x01(\t\x12\x11\n\tlast_date\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"3\n\x10SealDateResponse\x12\x1f\n\x04seal\x18\x01 \x01(\x0b\x32\x11.tidemill.v1.Seal\"9\n\x11\x45xportLakeRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x14\n\x0cup_to_offset\x18\x02 \x01(\x04\"Q\n\x12\x45xportLakeResponse\x12\x14\n\x0clake_version\x18\x01 \x01(\x04\x12\x13\n\x0blake_offset\x18\x02 \x01(\x04\x12\x10\n\x08lake_uri\x18\x03 \x01(\t2\xa0\x03\n\rStreamService\x12P\n\x0bListStreams\x12\x1f.tidemill.v1.ListStreamsRequest\x1a .tidemill.v1.ListStreamsResponse\x12J\n\tGetStream\x12\x1d.tidemill.v1.GetStreamRequest\x1a\x1e.tidemill.v1.GetStreamResponse\x12Y\n\x0eListQuarantine\x12\".tidemill.v1.ListQuarantineRequest\x1a#.tidemill.v1.ListQuarantineResponse\x12G\n\x08SealDate\x12\x1c.tidemill.v1.SealDateRequest\x1a\x1d.tidemill.v1.SealDateResponse\x12M\n\nExportLake\x12\x1e.tidemill.v1.ExportLakeRequest\x1a\x1f.tidemill.v1.ExportLakeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tidemill/v1/streams.proto\x12\x0btidemill.v1\x1a google/protobuf/descriptor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tidemill/v1/append.proto\"\x14\n\x12ListStreamsRequest\"A\n\x13ListStreamsResponse\x12*\n\x07streams\x18\x01 \x03(\x0b\x32\x19.tidemill.v1.StreamStatus\"\"\n\x10GetStreamRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\"\xa3\x01\n\x11GetStreamResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.tidemill.v1.StreamStatus\x12\x14\n\x0cmessage_type\x18\x02 \x01(\t\x12\x37\n\x0b\x64\x65scriptors\x18\x03 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\x12\x14\n\x0c\x61rrow_schema\x18\x04 \x01(\x0c\"\x88\x03\n\x0cStreamStatus\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\r\x12\x16\n\x0e\x64urable_offset\x18\x03 \x01(\x04\x12\x13\n\x0blake_offset\x18\x04 \x01(\x04\x12-\n\twatermark\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x06\x63ounts\x18\x06 \x01(\x0b\x32\x13.tidemill.v1.Counts\x12 \n\x05seals\x18\x07 \x03(\x0b\x32\x11.tidemill.v1.Seal\x12\x10\n\x08lake_uri\x18\x08 \x01(\t\x12\x18\n\x10log_start_offset\x18\t \x01(\x04\x12\x10\n\x08segments\x18\n \x01(\r\x12\x11\n\tlog_bytes\x18\x0b \x01(\x04\x12\x14\n\x0clake_version\x18\x0c \x01(\x04\x12!\n\x05rates\x18\r \x01(\x0b\x32\x12.tidemill.v1.Rates\x12\r\n\x05\x65rror\x18\x0e \x01(\t\x12\x12\n\nlake_error\x18\x0f \x01(\t\"N\n\x05Rates\x12\x16\n\x0erows_per_s_10s\x18\x01 \x01(\x01\x12\x15\n\rrows_per_s_1m\x18\x02 \x01(\x01\x12\x16\n\x0erows_per_s_15m\x18\x03 \x01(\x01\"\x84\x02\n\x06\x43ounts\x12\x0c\n\x04sent\x18\x01 \x01(\x04\x12\x18\n\x10received_counted\x18\x02 \x01(\x04\x12\x10\n\x08received\x18\x03 \x01(\x04\x12\x10\n\x08\x61ppended\x18\x04 \x01(\x04\x12\x11\n\tduplicate\x18\x05 \x01(\x04\x12\x13\n\x0bquarantined\x18\x06 \x01(\x04\x12\x0c\n\x04late\x18\x07 \x01(\x04\x12\x41\n\x10\x61ppended_by_date\x18\x08 \x03(\x0b\x32\'.tidemill.v1.Counts.AppendedByDateEntry\x1a\x35\n\x13\x41ppendedByDateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"k\n\x04Seal\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12\x11\n\tlast_date\x18\x02 \x01(\t\x12\x13\n\x0bseal_offset\x18\x03 \x01(\x04\x12-\n\tsealed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x15ListQuarantineRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\x0b\n\x03ids\x18\x03 \x03(\t\"R\n\x16ListQuarantineResponse\x12)\n\x04rows\x18\x01 \x03(\x0b\x32\x1b.tidemill.v1.QuarantinedRow\x12\r\n\x05total\x18\x02 \x01(\x04\"\xd4\x01\n\x0eQuarantinedRow\x12\x11\n\tat_offset\x18\x01 \x01(\x04\x12/\n\x0b\x61ppend_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bproducer_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12(\n\x07verdict\x18\x05 \x01(\x0b\x32\x17.tidemill.v1.RowVerdict\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\n\n\x02id\x18\x07 \x01(\t\x12\x10\n\x08replayed\x18\x08 \x01(\x08\"J\n\x17ReplayQuarantineRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x12\n\ncheck_only\x18\x03 \x01(\x08\"|\n\x18ReplayQuarantineResponse\x12\x0f\n\x07\x63hecked\x18\x01 \x01(\x04\x12\x10\n\x08\x61ppended\x18\x02 \x01(\x04\x12\x11\n\tduplicate\x18\x03 \x01(\x04\x12\x14\n\x0cstill_broken\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x66ter_offset\x18\x05 \x01(\x04\"y\n\x14\x41pplyContractRequest\x12\x37\n\x0b\x64\x65scriptors\x18\x01 \x01(\x0b\x32\".google.protobuf.FileDescriptorSet\x12\x14\n\x0cmessage_type\x18\x02 \x01(\t\x12\x12\n\ncheck_only\x18\x03 \x01(\x08\"H\n\x15\x41pplyContractResponse\x12/\n\tcontracts\x18\x01 \x03(\x0b\x32\x1c.tidemill.v1.AppliedContract\"q\n\x0f\x41ppliedContract\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07\x61pplied\x18\x03 \x01(\x08\x12,\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x1b.tidemill.v1.ContractChange\"D\n\x0e\x43ontractChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\ncompatible\x18\x02 \x01(\x08\x12\x0f\n\x07message\x18\x03 \x01(\t\"Q\n\x0fSealDateRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x02 \x01(\t\x12\x11\n\tlast_date\x18\x03 \x01(\t\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"3\n\x10SealDateResponse\x12\x1f\n\x04seal\x18\x01 \x01(\x0b\x32\x11.tidemill.v1.Seal\"9\n\x11\x45xportLakeRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x14\n\x0cup_to_offset\x18\x02 \x01(\x04\"Q\n\x12\x45xportLakeResponse\x12\x14\n\x0clake_version\x18\x01 \x01(\x04\x12\x13\n\x0blake_offset\x18\x02 \x01(\x04\x12\x10\n\x08lake_uri\x18\x03 \x01(\t2\xd9\x04\n\rStreamService\x12P\n\x0bListStreams\x12\x1f.tidemill.v1.ListStreamsRequest\x1a .tidemill.v1.ListStreamsResponse\x12J\n\tGetStream\x12\x1d.tidemill.v1.GetStreamRequest\x1a\x1e.tidemill.v1.GetStreamResponse\x12Y\n\x0eListQuarantine\x12\".tidemill.v1.ListQuarantineRequest\x1a#.tidemill.v1.ListQuarantineResponse\x12_\n\x10ReplayQuarantine\x12$.tidemill.v1.ReplayQuarantineRequest\x1a%.tidemill.v1.ReplayQuarantineResponse\x12V\n\rApplyContract\x12!.tidemill.v1.ApplyContractRequest\x1a\".tidemill.v1.ApplyContractResponse\x12G\n\x08SealDate\x12\x1c.tidemill.v1.SealDateRequest\x1a\x1d.tidemill.v1.SealDateResponse\x12M\n\nExportLake\x12\x1e.tidemill.v1.ExportLakeRequest\x1a\x1f.tidemill.v1.ExportLakeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,27 +45,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTREAMRESPONSE']._serialized_start=261
   _globals['_GETSTREAMRESPONSE']._serialized_end=424
   _globals['_STREAMSTATUS']._serialized_start=427
-  _globals['_STREAMSTATUS']._serialized_end=664
-  _globals['_COUNTS']._serialized_start=667
-  _globals['_COUNTS']._serialized_end=927
-  _globals['_COUNTS_APPENDEDBYDATEENTRY']._serialized_start=874
-  _globals['_COUNTS_APPENDEDBYDATEENTRY']._serialized_end=927
-  _globals['_SEAL']._serialized_start=929
-  _globals['_SEAL']._serialized_end=1036
-  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1038
-  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1092
-  _globals['_LISTQUARANTINERESPONSE']._serialized_start=1094
-  _globals['_LISTQUARANTINERESPONSE']._serialized_end=1176
-  _globals['_QUARANTINEDROW']._serialized_start=1179
-  _globals['_QUARANTINEDROW']._serialized_end=1361
-  _globals['_SEALDATEREQUEST']._serialized_start=1363
-  _globals['_SEALDATEREQUEST']._serialized_end=1444
-  _globals['_SEALDATERESPONSE']._serialized_start=1446
-  _globals['_SEALDATERESPONSE']._serialized_end=1497
-  _globals['_EXPORTLAKEREQUEST']._serialized_start=1499
-  _globals['_EXPORTLAKEREQUEST']._serialized_end=1556
-  _globals['_EXPORTLAKERESPONSE']._serialized_start=1558
-  _globals['_EXPORTLAKERESPONSE']._serialized_end=1639
-  _globals['_STREAMSERVICE']._serialized_start=1642
-  _globals['_STREAMSERVICE']._serialized_end=2058
+  _globals['_STREAMSTATUS']._serialized_end=819
+  _globals['_RATES']._serialized_start=821
+  _globals['_RATES']._serialized_end=899
+  _globals['_COUNTS']._serialized_start=902
+  _globals['_COUNTS']._serialized_end=1162
+  _globals['_COUNTS_APPENDEDBYDATEENTRY']._serialized_start=1109
+  _globals['_COUNTS_APPENDEDBYDATEENTRY']._serialized_end=1162
+  _globals['_SEAL']._serialized_start=1164
+  _globals['_SEAL']._serialized_end=1271
+  _globals['_LISTQUARANTINEREQUEST']._serialized_start=1273
+  _globals['_LISTQUARANTINEREQUEST']._serialized_end=1340
+  _globals['_LISTQUARANTINERESPONSE']._serialized_start=1342
+  _globals['_LISTQUARANTINERESPONSE']._serialized_end=1424
+  _globals['_QUARANTINEDROW']._serialized_start=1427
+  _globals['_QUARANTINEDROW']._serialized_end=1639
+  _globals['_REPLAYQUARANTINEREQUEST']._serialized_start=1641
+  _globals['_REPLAYQUARANTINEREQUEST']._serialized_end=1715
+  _globals['_REPLAYQUARANTINERESPONSE']._serialized_start=1717
+  _globals['_REPLAYQUARANTINERESPONSE']._serialized_end=1841
+  _globals['_APPLYCONTRACTREQUEST']._serialized_start=1843
+  _globals['_APPLYCONTRACTREQUEST']._serialized_end=1964
+  _globals['_APPLYCONTRACTRESPONSE']._serialized_start=1966
+  _globals['_APPLYCONTRACTRESPONSE']._serialized_end=2038
+  _globals['_APPLIEDCONTRACT']._serialized_start=2040
+  _globals['_APPLIEDCONTRACT']._serialized_end=2153
+  _globals['_CONTRACTCHANGE']._serialized_start=2155
+  _globals['_CONTRACTCHANGE']._serialized_end=2223
+  _globals['_SEALDATEREQUEST']._serialized_start=2225
+  _globals['_SEALDATEREQUEST']._serialized_end=2306
+  _globals['_SEALDATERESPONSE']._serialized_start=2308
+  _globals['_SEALDATERESPONSE']._serialized_end=2359
+  _globals['_EXPORTLAKEREQUEST']._serialized_start=2361
+  _globals['_EXPORTLAKEREQUEST']._serialized_end=2418
+  _globals['_EXPORTLAKERESPONSE']._serialized_start=2420
+  _globals['_EXPORTLAKERESPONSE']._serialized_end=2501
+  _globals['_STREAMSERVICE']._serialized_start=2504
+  _globals['_STREAMSERVICE']._serialized_end=3105
 # @@protoc_insertion_point(module_scope)

@@ -40,7 +40,7 @@ class GetStreamResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[StreamStatus, _Mapping]] = ..., message_type: _Optional[str] = ..., descriptors: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ..., arrow_schema: _Optional[bytes] = ...) -> None: ...
 
 class StreamStatus(_message.Message):
-    __slots__ = ("stream", "contract_version", "durable_offset", "lake_offset", "watermark", "counts", "seals", "lake_uri")
+    __slots__ = ("stream", "contract_version", "durable_offset", "lake_offset", "watermark", "counts", "seals", "lake_uri", "log_start_offset", "segments", "log_bytes", "lake_version", "rates", "error", "lake_error")
     STREAM_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_VERSION_FIELD_NUMBER: _ClassVar[int]
     DURABLE_OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,13 @@ class StreamStatus(_message.Message):
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     SEALS_FIELD_NUMBER: _ClassVar[int]
     LAKE_URI_FIELD_NUMBER: _ClassVar[int]
+    LOG_START_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LAKE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    LAKE_ERROR_FIELD_NUMBER: _ClassVar[int]
     stream: str
     contract_version: int
     durable_offset: int
@@ -57,7 +64,24 @@ class StreamStatus(_message.Message):
     counts: Counts
     seals: _containers.RepeatedCompositeFieldContainer[Seal]
     lake_uri: str
-    def __init__(self, stream: _Optional[str] = ..., contract_version: _Optional[int] = ..., durable_offset: _Optional[int] = ..., lake_offset: _Optional[int] = ..., watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., seals: _Optional[_Iterable[_Union[Seal, _Mapping]]] = ..., lake_uri: _Optional[str] = ...) -> None: ...
+    log_start_offset: int
+    segments: int
+    log_bytes: int
+    lake_version: int
+    rates: Rates
+    error: str
+    lake_error: str
+    def __init__(self, stream: _Optional[str] = ..., contract_version: _Optional[int] = ..., durable_offset: _Optional[int] = ..., lake_offset: _Optional[int] = ..., watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Union[Counts, _Mapping]] = ..., seals: _Optional[_Iterable[_Union[Seal, _Mapping]]] = ..., lake_uri: _Optional[str] = ..., log_start_offset: _Optional[int] = ..., segments: _Optional[int] = ..., log_bytes: _Optional[int] = ..., lake_version: _Optional[int] = ..., rates: _Optional[_Union[Rates, _Mapping]] = ..., error: _Optional[str] = ..., lake_error: _Optional[str] = ...) -> None: ...
+
+class Rates(_message.Message):
+    __slots__ = ("rows_per_s_10s", "rows_per_s_1m", "rows_per_s_15m")
+    ROWS_PER_S_10S_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_S_1M_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_S_15M_FIELD_NUMBER: _ClassVar[int]
+    rows_per_s_10s: float
+    rows_per_s_1m: float
+    rows_per_s_15m: float
+    def __init__(self, rows_per_s_10s: _Optional[float] = ..., rows_per_s_1m: _Optional[float] = ..., rows_per_s_15m: _Optional[float] = ...) -> None: ...
 
 class Counts(_message.Message):
     __slots__ = ("sent", "received_counted", "received", "appended", "duplicate", "quarantined", "late", "appended_by_date")
@@ -99,12 +123,14 @@ class Seal(_message.Message):
     def __init__(self, date: _Optional[str] = ..., last_date: _Optional[str] = ..., seal_offset: _Optional[int] = ..., sealed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListQuarantineRequest(_message.Message):
-    __slots__ = ("stream", "limit")
+    __slots__ = ("stream", "limit", "ids")
     STREAM_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
     stream: str
     limit: int
-    def __init__(self, stream: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, stream: _Optional[str] = ..., limit: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListQuarantineResponse(_message.Message):
     __slots__ = ("rows", "total")
@@ -115,20 +141,86 @@ class ListQuarantineResponse(_message.Message):
     def __init__(self, rows: _Optional[_Iterable[_Union[QuarantinedRow, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
 
 class QuarantinedRow(_message.Message):
-    __slots__ = ("at_offset", "append_time", "producer_id", "sequence", "verdict", "payload")
+    __slots__ = ("at_offset", "append_time", "producer_id", "sequence", "verdict", "payload", "id", "replayed")
     AT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     APPEND_TIME_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
     at_offset: int
     append_time: _timestamp_pb2.Timestamp
     producer_id: str
     sequence: int
     verdict: _append_pb2.RowVerdict
     payload: bytes
-    def __init__(self, at_offset: _Optional[int] = ..., append_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., producer_id: _Optional[str] = ..., sequence: _Optional[int] = ..., verdict: _Optional[_Union[_append_pb2.RowVerdict, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    id: str
+    replayed: bool
+    def __init__(self, at_offset: _Optional[int] = ..., append_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., producer_id: _Optional[str] = ..., sequence: _Optional[int] = ..., verdict: _Optional[_Union[_append_pb2.RowVerdict, _Mapping]] = ..., payload: _Optional[bytes] = ..., id: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class ReplayQuarantineRequest(_message.Message):
+    __slots__ = ("stream", "ids", "check_only")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_ONLY_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    check_only: bool
+    def __init__(self, stream: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., check_only: _Optional[bool] = ...) -> None: ...
+
+class ReplayQuarantineResponse(_message.Message):
+    __slots__ = ("checked", "appended", "duplicate", "still_broken", "after_offset")
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
+    APPENDED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    STILL_BROKEN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    checked: int
+    appended: int
+    duplicate: int
+    still_broken: int
+    after_offset: int
+    def __init__(self, checked: _Optional[int] = ..., appended: _Optional[int] = ..., duplicate: _Optional[int] = ..., still_broken: _Optional[int] = ..., after_offset: _Optional[int] = ...) -> None: ...
+
+class ApplyContractRequest(_message.Message):
+    __slots__ = ("descriptors", "message_type", "check_only")
+    DESCRIPTORS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_ONLY_FIELD_NUMBER: _ClassVar[int]
+    descriptors: _descriptor_pb2.FileDescriptorSet
+    message_type: str
+    check_only: bool
+    def __init__(self, descriptors: _Optional[_Union[_descriptor_pb2.FileDescriptorSet, _Mapping]] = ..., message_type: _Optional[str] = ..., check_only: _Optional[bool] = ...) -> None: ...
+
+class ApplyContractResponse(_message.Message):
+    __slots__ = ("contracts",)
+    CONTRACTS_FIELD_NUMBER: _ClassVar[int]
+    contracts: _containers.RepeatedCompositeFieldContainer[AppliedContract]
+    def __init__(self, contracts: _Optional[_Iterable[_Union[AppliedContract, _Mapping]]] = ...) -> None: ...
+
+class AppliedContract(_message.Message):
+    __slots__ = ("stream", "version", "applied", "changes")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    version: int
+    applied: bool
+    changes: _containers.RepeatedCompositeFieldContainer[ContractChange]
+    def __init__(self, stream: _Optional[str] = ..., version: _Optional[int] = ..., applied: _Optional[bool] = ..., changes: _Optional[_Iterable[_Union[ContractChange, _Mapping]]] = ...) -> None: ...
+
+class ContractChange(_message.Message):
+    __slots__ = ("field", "compatible", "message")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    COMPATIBLE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    compatible: bool
+    message: str
+    def __init__(self, field: _Optional[str] = ..., compatible: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SealDateRequest(_message.Message):
     __slots__ = ("stream", "date", "last_date", "force")

@@ -50,6 +50,16 @@ class StreamServiceStub:
                 request_serializer=tidemill_dot_v1_dot_streams__pb2.ListQuarantineRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_streams__pb2.ListQuarantineResponse.FromString,
                 _registered_method=True)
+        self.ReplayQuarantine = channel.unary_unary(
+                '/tidemill.v1.StreamService/ReplayQuarantine',
+                request_serializer=tidemill_dot_v1_dot_streams__pb2.ReplayQuarantineRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_streams__pb2.ReplayQuarantineResponse.FromString,
+                _registered_method=True)
+        self.ApplyContract = channel.unary_unary(
+                '/tidemill.v1.StreamService/ApplyContract',
+                request_serializer=tidemill_dot_v1_dot_streams__pb2.ApplyContractRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_streams__pb2.ApplyContractResponse.FromString,
+                _registered_method=True)
         self.SealDate = channel.unary_unary(
                 '/tidemill.v1.StreamService/SealDate',
                 request_serializer=tidemill_dot_v1_dot_streams__pb2.SealDateRequest.SerializeToString,
@@ -87,6 +97,20 @@ class StreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayQuarantine(self, request, context):
+        """Appends the quarantined rows that keep the contract now, each once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyContract(self, request, context):
+        """Compares a changed contract with the one in force and, when old rows and readers stay valid, puts it in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SealDate(self, request, context):
         """Declares a date complete, by a record in the log. Sealing again gives a new seal offset.
         """
@@ -118,6 +142,16 @@ def add_StreamServiceServicer_to_server(servicer, server):
                     servicer.ListQuarantine,
                     request_deserializer=tidemill_dot_v1_dot_streams__pb2.ListQuarantineRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_streams__pb2.ListQuarantineResponse.SerializeToString,
+            ),
+            'ReplayQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayQuarantine,
+                    request_deserializer=tidemill_dot_v1_dot_streams__pb2.ReplayQuarantineRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_streams__pb2.ReplayQuarantineResponse.SerializeToString,
+            ),
+            'ApplyContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyContract,
+                    request_deserializer=tidemill_dot_v1_dot_streams__pb2.ApplyContractRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_streams__pb2.ApplyContractResponse.SerializeToString,
             ),
             'SealDate': grpc.unary_unary_rpc_method_handler(
                     servicer.SealDate,
@@ -212,6 +246,60 @@ class StreamService:
             '/tidemill.v1.StreamService/ListQuarantine',
             tidemill_dot_v1_dot_streams__pb2.ListQuarantineRequest.SerializeToString,
             tidemill_dot_v1_dot_streams__pb2.ListQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.StreamService/ReplayQuarantine',
+            tidemill_dot_v1_dot_streams__pb2.ReplayQuarantineRequest.SerializeToString,
+            tidemill_dot_v1_dot_streams__pb2.ReplayQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.StreamService/ApplyContract',
+            tidemill_dot_v1_dot_streams__pb2.ApplyContractRequest.SerializeToString,
+            tidemill_dot_v1_dot_streams__pb2.ApplyContractResponse.FromString,
             options,
             channel_credentials,
             insecure,
