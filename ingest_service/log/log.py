@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.errors import BadRequest, IngestError, NotComplete, Overloaded, StorageError
@@ -17,7 +18,7 @@ from ingest_service.log.counters import Counters
 from ingest_service.log.dedup import DedupWindow
 from ingest_service.log.files import Files, OsFiles
 from ingest_service.log.frame import BatchCodec, Kind
-from ingest_service.log.producers import Producers
+from ingest_service.log.producers import Producers, ProducerState
 from ingest_service.log.reader import LogReader
 from ingest_service.log.records import (
     PARTITION,
@@ -72,11 +73,11 @@ class _Waiting:
 
 
 @dataclass(slots=True)
-class _WaitingSeal:
-    first: dt.date
-    last: dt.date
-    force: bool
-    future: Future[Seal]
+class _Task:
+    """Anything that has to stand in line with the appends: what was queued before it is durable, or was refused."""
+
+    run: Callable[[], Any]
+    future: Future[Any]
 
 
 class Log:
@@ -107,7 +108,7 @@ class Log:
         self._lock = threading.Lock()
         self._queued = threading.Condition(self._lock)
         self._readable = threading.Condition(self._lock)
-        self._queue: deque[_Waiting | _WaitingSeal] = deque()
+        self._queue: deque[_Waiting | _Task] = deque()
         self._queue_bytes = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"log-{spec.stream}", daemon=True)
@@ -147,7 +148,7 @@ class Log:
         Raises:
             Overloaded: too much is waiting already.
         """
-        waiting = _Waiting(append, Future())
+        waiting = _Waiting(append, _uncancellable())
         size = append.rows.nbytes
         with self._lock:
             self._check_open()
@@ -172,12 +173,12 @@ class Log:
         """
         if not 0 <= (last - first).days < SEAL_DAYS_MAX:
             raise BadRequest(f"expected a first and a last date, at most {SEAL_DAYS_MAX} days; came {first} and {last}")
-        waiting = _WaitingSeal(first, last, force, Future())
-        with self._lock:
-            self._check_open()
-            self._queue.append(waiting)
-            self._queued.notify()
-        return waiting.future.result()
+        seal: Seal = self._in_line(lambda: self._commit_seal(first, last, force=force)).result()
+        return seal
+
+    def producer_state(self, producer_id: str) -> Future[ProducerState | None]:
+        """What is known of a producer, behind everything that was queued before; None: never heard of, or forgotten."""
+        return self._in_line(lambda: self._state.producers.known(producer_id))
 
     def reader(self, from_offset: int) -> LogReader:
         """A reader of everything from `from_offset` on, with the seals at or above it."""
@@ -250,6 +251,15 @@ class Log:
 
     # The committer.
 
+    def _in_line(self, run: Callable[[], Any]) -> Future[Any]:
+        """Let the committer run something between two frames."""
+        task = _Task(run, _uncancellable())
+        with self._lock:
+            self._check_open()
+            self._queue.append(task)
+            self._queued.notify()
+        return task.future
+
     def _check_open(self) -> None:
         if self._closed:
             raise StorageError(
@@ -259,8 +269,8 @@ class Log:
     def _run(self) -> None:
         while (group := self._take()) is not None:
             try:
-                if isinstance(group, _WaitingSeal):
-                    self._commit_seal(group)
+                if isinstance(group, _Task):
+                    group.future.set_result(group.run())
                 else:
                     self._commit(group)
             except Exception as error:  # noqa: BLE001 - the committer must outlive any append; whoever waits is told
@@ -268,14 +278,14 @@ class Log:
                 _fail(group, error)
         self._writer.close()
 
-    def _take(self) -> list[_Waiting] | _WaitingSeal | None:
-        """The next group of appends, or a seal; None once closed and drained."""
+    def _take(self) -> list[_Waiting] | _Task | None:
+        """The next group of appends, or a task; None once closed and drained."""
         with self._lock:
             while not self._queue:
                 if self._closed:
                     return None
                 self._queued.wait()
-            if isinstance(first := self._queue[0], _WaitingSeal):
+            if isinstance(first := self._queue[0], _Task):
                 self._queue.popleft()
                 return first
             group: list[_Waiting] = []
@@ -338,18 +348,18 @@ class Log:
             producers.take(append, result, now_us)
         return result
 
-    def _commit_seal(self, waiting: _WaitingSeal) -> None:
+    def _commit_seal(self, first: dt.date, last: dt.date, *, force: bool) -> Seal:
         now_us = max(self._clock.now_us(), self._state.last_append_us)
-        if not waiting.force:
-            self._check_complete(waiting.last, now_us)
-        seal = Seal(waiting.first, waiting.last, self._state.next_offset, now_us)
+        if not force:
+            self._check_complete(last, now_us)
+        seal = Seal(first, last, self._state.next_offset, now_us)
         frame = frames.encode(Kind.SEAL, seal.seal_offset, 0, now_us, pack_seal(seal), b"")
         info, position = self._write(frame, seal.seal_offset, now_us)
         with self._lock:
             self._index.add(seal.seal_offset, info.name.number, position)
             self._state.apply_seal(seal)
             self._readable.notify_all()
-        waiting.future.set_result(seal)
+        return seal
 
     def _check_complete(self, last: dt.date, now_us: int) -> None:
         end = dt.datetime.combine(last + dt.timedelta(days=1), dt.time(), dt.UTC)
@@ -376,12 +386,15 @@ class Log:
             self._state.dedup.roll_back()
 
 
-def _fail(group: list[_Waiting] | _WaitingSeal, error: Exception) -> None:
-    futures: list[Future[AppendResult] | Future[Seal]] = []
-    if isinstance(group, list):
-        futures += [waiting.future for waiting in group]
-    else:
-        futures.append(group.future)
+def _uncancellable() -> Future[Any]:
+    """A future that whoever waits for it cannot cancel: a caller that goes away must not disturb the commit."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def _fail(group: list[_Waiting] | _Task, error: Exception) -> None:
+    futures = [waiting.future for waiting in group] if isinstance(group, list) else [group.future]
     for future in futures:
         if not future.done():
             future.set_exception(error)

@@ -17,10 +17,11 @@ RESULTS_KEPT = 256
 
 @dataclass(slots=True)
 class ProducerState:
-    """A producer's last sequence, when it was last heard of, and its last responses."""
+    """A producer's last sequence, when it was last heard of, its own count of rows, and its last responses."""
 
     last_sequence: int = -1
     last_append_us: int = 0
+    rows_sent: int = 0
     results: deque[tuple[int, AppendResult]] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
 
     def result_of(self, sequence: int) -> AppendResult | None:
@@ -77,6 +78,11 @@ class Producers:
             )
         return replace(result, replayed=True)
 
+    def known(self, producer_id: str) -> ProducerState | None:
+        """A copy of what is known of a producer; to be asked between commits only."""
+        state = self._states.get(producer_id)
+        return None if state is None else _copy(state)
+
     def take(self, append: Append, result: AppendResult, append_time_us: int) -> None:
         """Remember the batch as taken."""
         state = self._states.get(append.producer_id)
@@ -85,6 +91,7 @@ class Producers:
             state = self._states[append.producer_id] = ProducerState()
         state.last_sequence = append.sequence
         state.last_append_us = append_time_us
+        state.rows_sent = append.rows_sent
         state.results.append((append.sequence, result))
         self._states.move_to_end(append.producer_id)
 
@@ -109,4 +116,5 @@ class Producers:
 
 
 def _copy(state: ProducerState) -> ProducerState:
-    return ProducerState(state.last_sequence, state.last_append_us, deque(state.results, maxlen=RESULTS_KEPT))
+    results = deque(state.results, maxlen=RESULTS_KEPT)
+    return ProducerState(state.last_sequence, state.last_append_us, state.rows_sent, results)

@@ -1,10 +1,11 @@
-"""The Append call: requests are validated one after another while earlier ones are being made durable."""
+"""The Append calls: requests are validated one after another while earlier ones are being made durable."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ from ingest_service.contracts import Validated
 from ingest_service.errors import BadRequest
 from ingest_service.log import Append, AppendResult
 from ingest_service.rpc.parts import StreamParts, Streams
-from ingest_service.rpc.status import refuse
+from ingest_service.rpc.status import answers, refuse
 from tidemill.v1 import append_pb2, append_pb2_grpc
 
 IN_FLIGHT_MAX = 64
@@ -54,6 +55,35 @@ class AppendServicer(append_pb2_grpc.AppendServiceServicer):
         finally:
             taking.cancel()
 
+    @answers
+    async def AppendOnce(self, request: append_pb2.AppendRequest, context: _Call) -> append_pb2.AppendResponse:
+        """Append one batch."""
+        del context
+        future = await self._append(self._streams[request.stream], request)
+        return _response(request.sequence, await future)
+
+    @answers
+    async def GetProducerState(
+        self, request: append_pb2.GetProducerStateRequest, context: _Call
+    ) -> append_pb2.GetProducerStateResponse:
+        """The last sequence and offset acknowledged to a producer."""
+        del context
+        if not request.producer_id:
+            raise BadRequest("producer_id: expected the id of a producer, came none")
+        log = self._streams[request.stream].log
+        state = await asyncio.wrap_future(log.producer_state(request.producer_id))
+        if state is None:
+            return append_pb2.GetProducerStateResponse()
+        sequence, result = state.results[-1]
+        response = append_pb2.GetProducerStateResponse(
+            known=True,
+            next_sequence=state.last_sequence + 1,
+            last_response=_response(sequence, replace(result, replayed=True)),
+            rows_sent=state.rows_sent,
+        )
+        response.last_append_time.FromMicroseconds(state.last_append_us)
+        return response
+
     async def _take(
         self, requests: AsyncIterator[append_pb2.AppendRequest], outcomes: asyncio.Queue[_Outcome | None]
     ) -> None:
@@ -62,17 +92,20 @@ class AppendServicer(append_pb2_grpc.AppendServiceServicer):
         try:
             async for request in requests:
                 parts = self._stream_of(request, parts)
-                validated = await self._validate(parts, request)
-                append = Append(
-                    validated.rows, validated.row_count, validated.quarantined,
-                    request.producer_id, request.sequence, request.rows_sent,
-                )  # fmt: skip
-                future = asyncio.wrap_future(parts.log.append(append))
-                await outcomes.put((request.sequence, future, None))
+                await outcomes.put((request.sequence, await self._append(parts, request), None))
         except Exception as error:  # noqa: BLE001 - told to the caller, behind the responses before it
             await outcomes.put((0, None, error))
         else:
             await outcomes.put(None)
+
+    async def _append(self, parts: StreamParts, request: append_pb2.AppendRequest) -> asyncio.Future[AppendResult]:
+        """Validate a request's rows and queue them; the future is done once they are durable."""
+        validated = await self._validate(parts, request)
+        append = Append(
+            validated.rows, validated.row_count, validated.quarantined,
+            request.producer_id, request.sequence, request.rows_sent,
+        )  # fmt: skip
+        return asyncio.wrap_future(parts.log.append(append))
 
     def _stream_of(self, request: append_pb2.AppendRequest, before: StreamParts | None) -> StreamParts:
         if before is None:
