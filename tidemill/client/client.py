@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Self
 
 from tidemill.client.ack import Rejected
 from tidemill.client.channel import Connection
+from tidemill.client.credentials import Credentials
 from tidemill.client.models import (
     Export,
     Quarantine,
@@ -165,14 +167,21 @@ def connect(
     timeout_s: float = 10.0,
     wait_s: float = 0.0,
     options: ProducerOptions | None = None,
+    api_key: str | None = None,
+    tls: bool | str | os.PathLike[str] | None = None,
+    credentials: Credentials | None = None,
 ) -> Client:
-    """A client of the service at `address` ("host:port").
+    """A client of the service at `address` ("host:port"; "https://host:port" asks for TLS).
 
     timeout_s: how long a question to the service may take, in seconds. wait_s: how long to wait for a service that
     does not answer yet; 0: the first call fails at once. options: how streams batch and retry.
-    Raises TidemillError for an address without a port, ServiceUnavailable after `wait_s`.
+    api_key: as `tidemill key create` printed it. tls: True trusts the authorities that this machine trusts, a path
+    those of that PEM file; False goes without. credentials: all of it, and a client certificate, in one object.
+    What is not given comes from the environment (TIDEMILL_API_KEY_FILE, TIDEMILL_TLS_CA and so on).
+    Raises TidemillError for an address without a port and for credentials that can't be used, ServiceUnavailable
+    after `wait_s`.
     """
-    connection = Connection(address, timeout_s)
+    connection = Connection(address, timeout_s, credentials or Credentials.chosen(api_key, tls))
     client = Client(connection, options or ProducerOptions())
     if wait_s > 0:
         try:
