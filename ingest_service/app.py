@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.contracts import Intake, load_contracts
+from ingest_service.data.folder import lock_folder
 from ingest_service.errors import ConfigError
 from ingest_service.lake import LakeExporter
 from ingest_service.live import LiveViews
@@ -26,8 +25,6 @@ from ingest_service.rpc.server import Server
 from ingest_service.rpc.streams import StreamServicer
 from ingest_service.rpc.views import ViewServicer
 
-FORMAT_VERSION = "1"
-"""The data folder's format; written into its file FORMAT."""
 _DECODE_THREADS = 2
 
 log = logging.getLogger(__name__)
@@ -101,7 +98,7 @@ class Service:
 
     def _open(self) -> None:
         config = self._config
-        self._closing.enter_context(_lock_folder(config.data))
+        self._closing.enter_context(lock_folder(config.data))
         loaded = load_contracts(config.proto)
         for problem in loaded.problems:
             log.error("contract refused, its stream does not start: %s", problem)
@@ -146,42 +143,6 @@ class Service:
     def close(self) -> None:
         """Stop the views, the exporters and the logs, in this order. Idempotent."""
         self._closing.close()
-
-
-@contextlib.contextmanager
-def _lock_folder(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process alone, and see that its format is known."""
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o750)
-        handle = (data / "LOCK").open("a+")
-    except OSError as error:
-        raise ConfigError(f"--data: the folder {data} can't be used: {error.strerror}") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            raise ConfigError(
-                f"--data: {data} is in use by another ingest service (process {handle.read().strip() or 'unknown'}). "
-                "Stop it, or give this one a folder of its own"
-            ) from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        _check_format(data / "FORMAT")
-        yield
-
-
-def _check_format(path: Path) -> None:
-    if not path.exists():
-        path.write_text(FORMAT_VERSION + "\n")
-        return
-    found = path.read_text().strip()
-    if found != FORMAT_VERSION:
-        raise ConfigError(
-            f"--data: expected format {FORMAT_VERSION} in {path}, found {found[:20]!r}: the folder was written by "
-            "another release; use that one, or a newer one"
-        )
 
 
 def _is_loopback(host: str) -> bool:
