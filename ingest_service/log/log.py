@@ -7,12 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ingest_service.clock import Clock, SystemClock
-from ingest_service.errors import BadRequest, IngestError, NotComplete, Overloaded, StorageError
+from ingest_service.errors import BadRequest, IngestError, NotComplete, OffsetDropped, Overloaded, StorageError
 from ingest_service.log import frame as frames
 from ingest_service.log.counters import Counters
 from ingest_service.log.dedup import DedupWindow
@@ -31,8 +31,9 @@ from ingest_service.log.records import (
     Seal,
     with_system_columns,
 )
-from ingest_service.log.recovery import SegmentInfo, recover
+from ingest_service.log.recovery import check_fits, conform, recover
 from ingest_service.log.segment import SegmentFile
+from ingest_service.log.segments import SegmentInfo
 from ingest_service.log.state import FrameRef, LogState, Staged, add_system_columns
 from ingest_service.log.table import RowsTable, pack_seal
 from ingest_service.log.tail import Tail
@@ -100,7 +101,7 @@ class Log:
             Counters(settings.producers_max),
         )
         recovered = recover(files, folder, spec, self._state)
-        self.segments: list[SegmentInfo] = recovered.segments
+        self.segments = recovered.segments
         self._index = recovered.index
         self._codec = BatchCodec(spec.schema)
         self._writer = SegmentWriter(files, folder, spec, self.segments, settings.segment_bytes)
@@ -180,6 +181,17 @@ class Log:
         """What is known of a producer, behind everything that was queued before; None: never heard of, or forgotten."""
         return self._in_line(lambda: self._state.producers.known(producer_id))
 
+    def apply_spec(self, spec: LogSpec) -> None:
+        """Put a changed spec in force, behind everything that was queued before; the next row begins a segment.
+
+        Rows written before are null in new columns. Readers opened before keep the columns they were opened with.
+
+        Raises:
+            ContractError: the log's rows do not fit the spec.
+            StorageError: the log is being closed.
+        """
+        self._in_line(lambda: self._take_spec(spec)).result()
+
     def reader(self, from_offset: int) -> LogReader:
         """A reader of everything from `from_offset` on, with the seals at or above it."""
         return LogReader(self, from_offset)
@@ -188,6 +200,20 @@ class Log:
     def durable_offset(self) -> int:
         """Everything strictly below it is on disk."""
         return self._durable_offset
+
+    @property
+    def start_offset(self) -> int:
+        """The first offset that the log still keeps: retention dropped what is below; 0 until it did."""
+        return self.segments[0].name.base_offset if self.segments else 0
+
+    def offset_before_time(self, append_time_us: int) -> int:
+        """An offset, at most some thousand rows early, from which on every row appended at that time or later stands.
+
+        append_time_us: µs since 1970 UTC. `start_offset` where all that the log keeps came later.
+        """
+        with self._lock:
+            offset = self._index.offset_before_time(append_time_us)
+            return self.start_offset if offset is None else offset
 
     @property
     def watermark_us(self) -> int | None:
@@ -213,7 +239,8 @@ class Log:
         for ref in reversed(refs):
             if len(found) >= limit:
                 break
-            info = next(info for info in self.segments if info.name.number == ref.segment)
+            info = self.segments.numbered(ref.segment)
+            assert info is not None, "retention does not run yet"
             file = self.open_segment(info)
             try:
                 table = RowsTable.unpack(file.frame_at(ref.position)[0].table)
@@ -235,14 +262,41 @@ class Log:
 
     # What readers ask.
 
-    def locate(self, offset: int) -> tuple[list[SegmentInfo], tuple[int, int] | None]:
-        """The segments, and where to begin to read for `offset`."""
+    def locate(self, offset: int) -> tuple[SegmentInfo | None, int]:
+        """Segment and position (bytes) to begin to read at for `offset`; None while the log is empty.
+
+        Raises:
+            OffsetDropped: it lies below `start_offset`.
+        """
         with self._lock:
-            return list(self.segments), self._index.before(offset)
+            if offset < self.start_offset:
+                raise OffsetDropped(self.spec.stream, offset, self.start_offset)
+            place = self._index.before(offset)
+            if place is None:
+                return self.segments[0] if self.segments else None, 0
+            return self.segments.numbered(place[0]), place[1]
+
+    def check_kept(self, number: int) -> None:
+        """See that everything behind the segment of that number is still in the log.
+
+        Raises:
+            OffsetDropped: a reader that leaves this segment now would miss something.
+        """
+        if number < self.segments.dropped:
+            raise OffsetDropped(self.spec.stream, self.start_offset - 1, self.start_offset)
 
     def open_segment(self, info: SegmentInfo) -> SegmentFile:
-        """The segment's file, to be closed by who asked."""
-        return SegmentFile(self._files, self._folder, info.name)
+        """The segment's file, to be closed by who asked.
+
+        Raises:
+            OffsetDropped: it was dropped meanwhile.
+        """
+        try:
+            return SegmentFile(self._files, self._folder, info.name)
+        except FileNotFoundError:
+            if self.segments.numbered(info.name.number) is not None:
+                raise
+            raise OffsetDropped(self.spec.stream, info.name.base_offset, self.start_offset) from None
 
     def wait_readable(self, ready: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `ready` holds, which is asked whenever the durable offset moves; False at the timeout."""
@@ -322,7 +376,7 @@ class Log:
             if state.dedup is not None:
                 state.dedup.commit()
             with self._lock:
-                self._index.add(base, info.name.number, position)
+                self._index.add(base, info.name.number, position, now_us)
                 state.apply_rows(FrameRef(info.name.number, position, base, staged.rows, now_us), table)
                 self._durable_offset = durable
                 self._readable.notify_all()
@@ -342,6 +396,9 @@ class Log:
                 return error
             if replay is not None:
                 return replay
+        if append.rows.schema.names != self._codec.schema.names:
+            # Validated under the contract that was in force before.
+            append = replace(append, rows=conform(append.rows, self._codec.schema))
         entry = staged.add(append, self._state, self.spec.event_time, self.spec.event_id, now_us)
         result = entry.result(base, base + staged.rows, PARTITION)
         if append.producer_id:
@@ -356,10 +413,19 @@ class Log:
         frame = frames.encode(Kind.SEAL, seal.seal_offset, 0, now_us, pack_seal(seal), b"")
         info, position = self._write(frame, seal.seal_offset, now_us)
         with self._lock:
-            self._index.add(seal.seal_offset, info.name.number, position)
+            self._index.add(seal.seal_offset, info.name.number, position, now_us)
             self._state.apply_seal(seal)
             self._readable.notify_all()
         return seal
+
+    def _take_spec(self, spec: LogSpec) -> None:
+        check_fits("the log", self.spec.schema, spec)
+        assert (spec.event_time, spec.event_id) == (self.spec.event_time, self.spec.event_id), "dates and ids stay"
+        self._writer.take_spec(spec)
+        with self._lock:
+            self.spec, self.schema = spec, with_system_columns(spec.schema)
+            self._codec = BatchCodec(spec.schema)
+            self._state.watermark.out_of_orderness_us = spec.out_of_orderness_s * 1_000_000
 
     def _check_complete(self, last: dt.date, now_us: int) -> None:
         end = dt.datetime.combine(last + dt.timedelta(days=1), dt.time(), dt.UTC)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ingest_service.log.frame import BatchCodec, FrameDamaged, Kind
-from ingest_service.log.records import Entry, Rows
-from ingest_service.log.recovery import SegmentInfo, conform
+from ingest_service.log.records import Entry, Rows, contract_columns
+from ingest_service.log.recovery import conform
 from ingest_service.log.segment import SegmentFile
+from ingest_service.log.segments import SegmentInfo
 from ingest_service.log.state import add_system_columns, concat
 from ingest_service.log.table import unpack_seal
 
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 class LogReader:
     """Yields durable entries in log order: rows, and seals where they stand. Use it from one thread at a time.
 
-    Reading holds nobody up: the committer does not know its readers.
+    Reading holds nobody up: the committer does not know its readers. All rows have the columns of `schema`, which the
+    contract had when the reader was opened: what was written under another one is null where it lacks a column.
     """
 
     def __init__(self, log: Log, from_offset: int) -> None:
         self._log = log
+        self.schema = log.schema
+        self._in_frames = contract_columns(self.schema)
         self._from_offset = from_offset
-        segments, place = log.locate(from_offset)
-        self._at = next((i for i, info in enumerate(segments) if place and info.name.number == place[0]), 0)
-        self._position = place[1] if place else 0
+        self._segment, self._position = log.locate(from_offset)
         self._file: SegmentFile | None = None
         self._codec: BatchCodec | None = None
 
@@ -37,6 +39,7 @@ class LogReader:
 
         Raises:
             LogDamaged: a frame that was durable can't be read back.
+            OffsetDropped: retention was faster than this reader.
         """
         if not self._log.wait_readable(self._has_more, timeout_s):
             return []
@@ -60,20 +63,24 @@ class LogReader:
             self._file = None
 
     def _has_more(self) -> bool:
+        here = self._segment
+        if here is not None and self._position < here.valid_end:
+            return True
         segments = self._log.segments
-        if self._at >= len(segments):
-            return False
-        return self._position < segments[self._at].valid_end or self._at + 1 < len(segments)
+        return bool(segments) and (here is None or segments[-1].name.number > here.name.number)
 
     def _next(self) -> Entry | None:
         while self._has_more():
-            info = self._log.segments[self._at]
-            if self._position >= info.valid_end:
-                self._at += 1
-                self._position = 0
+            # In this order: a segment that has a successor grows no more, so its end is final then.
+            number = self._segment.name.number if self._segment else 0
+            following = self._log.segments.after(number)
+            if self._segment is None or self._position >= self._segment.valid_end:
+                if following is None:
+                    return None
+                self._log.check_kept(number)
+                self._segment, self._position = following, 0
                 self.close()
-                continue
-            entry = self._entry_at(info)
+            entry = self._entry_at(self._segment)
             if isinstance(entry, Rows):
                 entry = self._from_wanted(entry)
             elif entry is not None and entry.seal_offset < self._from_offset:
@@ -87,7 +94,8 @@ class LogReader:
         remembered = self._log.tail.get(info.name.number, self._position)
         if remembered is not None:
             self._position += remembered[1]
-            return remembered[0]
+            rows = remembered[0]
+            return Rows(conform(rows.batch, self.schema), rows.base_offset, rows.next_offset)
         if self._file is None or self._file.name != info.name:
             self.close()
             self._file = self._log.open_segment(info)
@@ -102,9 +110,9 @@ class LogReader:
         if frame.kind is Kind.HEAD or not frame.rows or frame.next_offset <= self._from_offset:
             return None
         assert self._codec is not None
-        spec = self._log.spec
-        batch = conform(self._codec.decode(frame.body), spec.schema)
-        batch = add_system_columns(batch, self._log.schema, spec.event_time, frame.base_offset, frame.append_time_us)
+        event_time = self._log.spec.event_time
+        batch = conform(self._codec.decode(frame.body), self._in_frames)
+        batch = add_system_columns(batch, self.schema, event_time, frame.base_offset, frame.append_time_us)
         return Rows(batch, frame.base_offset, frame.next_offset)
 
     def _from_wanted(self, rows: Rows) -> Rows | None:

@@ -8,7 +8,6 @@ closed and when a segment begins: everything before it was durable then.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,53 +19,17 @@ from ingest_service.log.files import Files
 from ingest_service.log.frame import BatchCodec, Frame, FrameDamaged, Kind
 from ingest_service.log.records import LogSpec
 from ingest_service.log.segment import Head, SegmentFile, SegmentName, check_head
+from ingest_service.log.segments import Index, SegmentInfo, Segments
 from ingest_service.log.state import FrameRef, LogState
 from ingest_service.log.table import RowsTable, unpack_seal
 
 MARK_NAME = "durable.json"
-INDEX_BYTES = 1 << 16
-"""The index names a frame about every so many bytes."""
-
-
-@dataclass(slots=True)
-class SegmentInfo:
-    """A segment that is part of the log: what of it is valid, and the schema of its batches.
-
-    valid_end: bytes; grows while the segment is the active one, and only after fsync.
-    """
-
-    name: SegmentName
-    schema: pa.Schema
-    valid_end: int = 0
-
-
-@dataclass(slots=True)
-class Index:
-    """Sparse index from offsets to (segment number, position); entries rise in both. Not thread-safe."""
-
-    offsets: list[int] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, base_offset: int, segment: int, position: int) -> None:
-        """Name a frame, unless one close before it is named."""
-        if self.places:
-            last_segment, last_position = self.places[-1]
-            if segment == last_segment and position - last_position < INDEX_BYTES:
-                return
-        self.offsets.append(base_offset)
-        self.places.append((segment, position))
-
-    def before(self, offset: int) -> tuple[int, int] | None:
-        """A place from which on every row at or above `offset` stands, and every seal at it; None: the log's begin."""
-        found = bisect_left(self.offsets, offset) - 1
-        return self.places[found] if found >= 0 else None
-
 
 @dataclass(slots=True)
 class Recovered:
     """A log's segments, oldest first, and its index."""
 
-    segments: list[SegmentInfo] = field(default_factory=list)
+    segments: Segments = field(default_factory=Segments)
     index: Index = field(default_factory=Index)
 
 
@@ -81,12 +44,23 @@ def recover(files: Files, folder: Path, spec: LogSpec, state: LogState) -> Recov
     return _Recovery(files, folder, spec, state).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A segment of the log, and what its head says."""
+
+    file: SegmentFile
+    head: Head
+    schema: pa.Schema
+    begun_us: int
+
+
 class _Recovery:
     def __init__(self, files: Files, folder: Path, spec: LogSpec, state: LogState) -> None:
         self._files, self._folder, self._spec, self._state = files, folder, spec, state
         self._out = Recovered()
         self._window: deque[FrameRef] = deque()
         self._window_rows = 0
+        self._newest_frame = 0
 
     def run(self) -> Recovered:
         names = self._names()
@@ -102,46 +76,78 @@ class _Recovery:
 
     def _names(self) -> list[SegmentName]:
         parsed = (SegmentName.parse(name) for name in self._files.list_folder(self._folder))
-        return sorted((name for name in parsed if name), key=lambda name: name.number)
+        return sorted((name for name in parsed if name), key=lambda name: (name.number, name.base_offset))
 
     def _scan_all(self, opened: list[SegmentFile], mark: tuple[int, int] | None) -> None:
-        if mark and (not opened or opened[-1].name.number < mark[0]):
+        chain, leftovers = self._chain(opened)
+        if mark and (not chain or chain[-1].file.name.number < mark[0]):
+            for file in leftovers:
+                if file.name.number == mark[0]:
+                    raise file.damaged(0, "it was durable before, and its head can't be read now")
             raise _segment_missing(self._folder / f"…-{mark[0]:06d}.seg")
-        heads = [self._head(file, last=file is opened[-1]) for file in opened]
-        if heads and heads[-1] is None:
-            # A segment whose first write never became durable: nothing in it was acknowledged.
-            file = opened.pop()
-            heads.pop()
-            if mark and mark[0] == file.name.number:
-                raise file.damaged(0, "it was durable before, and its head can't be read now")
+        for file in leftovers:
             self._files.remove(file.path)
-        known = [head for head in heads if head is not None]
-        for i, (head, _) in enumerate(known[1:], 1):
-            if head.previous_number != opened[i - 1].name.number:
-                raise opened[i].damaged(0, f"its predecessor, number {head.previous_number}, is missing")
-        for i, file in enumerate(opened):
-            info = SegmentInfo(file.name, known[i][1])
+        for i, link in enumerate(chain):
+            info = SegmentInfo(link.file.name, link.schema, begun_us=link.begun_us)
             self._out.segments.append(info)
-            self._scan(file, info, known[i + 1][0] if i + 1 < len(known) else None, mark)
+            self._scan(link.file, info, chain[i + 1].head if i + 1 < len(chain) else None, mark)
+        if chain:
+            self._make_durable(chain[-1].file, self._out.segments[-1], mark)
 
-    def _head(self, file: SegmentFile, *, last: bool) -> tuple[Head, pa.Schema] | None:
+    def _chain(self, opened: list[SegmentFile]) -> tuple[list[_Link], list[SegmentFile]]:
+        """The segments that make up the log, oldest first, and what is left of segments that failed to begin.
+
+        The newest segment with a readable head is the last one; each head names its predecessor. A segment that no
+        head names never got a first frame: another one was begun in its place.
+        """
+        chain: list[_Link] = []
+        leftovers: list[SegmentFile] = []
+        for file in reversed(opened):
+            if chain and file.name.number != (wanted := chain[-1].head.previous_number):
+                if file.whole_frame_after(0, self._size(file)) is not None:
+                    raise chain[-1].file.damaged(0, f"its predecessor is number {wanted}, found {file.path.name}")
+                leftovers.append(file)
+            elif (head := self._head(file, last=not chain)) is None:
+                leftovers.append(file)
+            else:
+                chain.append(_Link(file, *head))
+        if chain and (wanted := chain[-1].head.previous_number):
+            raise chain[-1].file.damaged(0, f"its predecessor, number {wanted}, is missing")
+        return chain[::-1], leftovers
+
+    def _make_durable(self, file: SegmentFile, info: SegmentInfo, mark: tuple[int, int] | None) -> None:
+        """See that what was read can be read after a power loss too, before anybody is told of it.
+
+        A service that was killed may have left its newest frame, or its newest segment's entry in the folder, in
+        memory alone. Every frame before the newest was synced before that one was written.
+        """
+        if mark == (file.name.number, info.valid_end):
+            return
+        self._files.rewrite(file.path, self._newest_frame)
+        self._files.sync_folder(self._folder)
+
+    def _size(self, file: SegmentFile) -> int:
+        return self._files.size(file.path)
+
+    def _head(self, file: SegmentFile, *, last: bool) -> tuple[Head, pa.Schema, int] | None:
         try:
             frame, _ = file.frame_at(0)
         except FrameDamaged as error:
-            if last and file.whole_frame_after(0, self._files.size(file.path)) is None:
+            if last and file.whole_frame_after(0, self._size(file)) is None:
                 return None
             raise file.damaged(0, error) from error
         schema = pa.ipc.read_schema(frame.body)
-        _check_fits(file, schema, self._spec)
-        return check_head(file, frame, self._spec.stream), schema
+        check_fits(file.path.name, schema, self._spec)
+        return check_head(file, frame, self._spec.stream), schema, frame.append_time_us
 
     def _scan(self, file: SegmentFile, info: SegmentInfo, successor: Head | None, mark: tuple[int, int] | None) -> None:
-        end = successor.previous_valid_bytes if successor else self._files.size(file.path)
+        end = successor.previous_valid_bytes if successor else self._size(file)
         durable = mark[1] if mark and mark[0] == file.name.number else 0
         try:
             for position, frame, after in file.scan(0, end):
                 self._apply(file, position, frame)
                 info.valid_end = after
+                self._newest_frame = position
         except FrameDamaged as error:
             position = info.valid_end
             if successor or position < durable or file.whole_frame_after(position, end) is not None:
@@ -151,11 +157,12 @@ class _Recovery:
             raise file.damaged(info.valid_end, f"the file ends here; {durable} bytes of it were durable")
 
     def _apply(self, file: SegmentFile, position: int, frame: Frame) -> None:
-        if frame.base_offset != self._state.next_offset and (position or self._out.index.offsets):
-            expected = self._state.next_offset
+        expected = self._state.next_offset
+        if frame.base_offset != expected:
             raise file.damaged(position, f"expected offset {expected}, found {frame.base_offset}: a frame is missing")
         self._state.next_offset = frame.next_offset
-        self._out.index.add(frame.base_offset, file.name.number, position)
+        if frame.kind is not Kind.HEAD:
+            self._out.index.add(frame.base_offset, file.name.number, position, frame.append_time_us)
         if frame.kind is Kind.ROWS:
             ref = FrameRef(file.name.number, position, frame.base_offset, frame.rows, frame.append_time_us)
             table = RowsTable.unpack(frame.table)
@@ -197,25 +204,30 @@ def _segment_missing(path: Path) -> LogDamaged:
     )
 
 
-def _check_fits(file: SegmentFile, schema: pa.Schema, spec: LogSpec) -> None:
+def check_fits(where: str, schema: pa.Schema, spec: LogSpec) -> None:
+    """See that rows of this schema, which stand in `where`, can be read as the spec wants them.
+
+    Raises:
+        ContractError: a column is gone or of another type, or a new one would have to have a value.
+    """
     for field_ in schema:
         at = spec.schema.get_field_index(field_.name)
         if at < 0 or spec.schema.field(at).type != field_.type:
             now = "is gone" if at < 0 else f"is {spec.schema.field(at).type} now"
             raise ContractError(
-                f"stream {spec.stream!r}: column {field_.name!r} was {field_.type} in {file.path.name} and {now}. "
+                f"stream {spec.stream!r}: column {field_.name!r} was {field_.type} in {where} and {now}. "
                 "A contract may only gain optional fields; declare another stream for a different shape"
             )
     missing = [field_.name for field_ in spec.schema if field_.name not in schema.names and not field_.nullable]
     if missing:
         raise ContractError(
-            f"stream {spec.stream!r}: column {missing[0]!r} is new and not optional, but {file.path.name} holds rows "
+            f"stream {spec.stream!r}: column {missing[0]!r} is new and not optional, but {where} holds rows "
             "without it. Declare the field `optional`, or another stream"
         )
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch written under an earlier contract, with the columns of the present one."""
+    """A batch written under another version of the contract, with this schema's columns: null where it lacks one."""
     if batch.schema.names == schema.names:
         return batch
     columns = [

@@ -9,8 +9,9 @@ from ingest_service.log import frame as frames
 from ingest_service.log.files import Files, WriteHandle
 from ingest_service.log.frame import Kind
 from ingest_service.log.records import LogSpec
-from ingest_service.log.recovery import SegmentInfo, write_mark
+from ingest_service.log.recovery import write_mark
 from ingest_service.log.segment import Head, SegmentName
+from ingest_service.log.segments import SegmentInfo, Segments
 
 
 class SegmentWriter:
@@ -20,9 +21,7 @@ class SegmentWriter:
     its last valid byte, and the next write begins a new one.
     """
 
-    def __init__(
-        self, files: Files, folder: Path, spec: LogSpec, segments: list[SegmentInfo], segment_bytes: int
-    ) -> None:
+    def __init__(self, files: Files, folder: Path, spec: LogSpec, segments: Segments, segment_bytes: int) -> None:
         self._files, self._folder, self._spec = files, folder, spec
         self._segments = segments
         self._segment_bytes = segment_bytes
@@ -50,6 +49,11 @@ class SegmentWriter:
             self._give_up()
         return info, position
 
+    def take_spec(self, spec: LogSpec) -> None:
+        """Write by another spec from the next frame on, which begins a segment: one has one schema."""
+        self._give_up()
+        self._spec = spec
+
     def _active(self, base_offset: int, now_us: int) -> tuple[WriteHandle, SegmentInfo]:
         if self._handle is not None:
             return self._handle, self._segments[-1]
@@ -76,7 +80,7 @@ class SegmentWriter:
             with contextlib.suppress(OSError):
                 self._files.remove(path)
             raise
-        info = SegmentInfo(name, self._spec.schema, len(frame))
+        info = SegmentInfo(name, self._spec.schema, len(frame), now_us)
         self._segments.append(info)
         self._handle = handle
         self.mark()
