@@ -5,16 +5,20 @@
     ├── UnknownStream            no contract has that stream name
     ├── UnknownView              no live view has that name
     ├── BadRequest               the request itself is wrong: a retry cannot help
+    ├── Unauthenticated          no API key came, or one that is unknown, revoked or expired
+    ├── PermissionDenied         the API key does not allow this
     ├── ProducerError            a sequence that does not follow the producer's last one
     ├── Overloaded               a bounded queue is full: a retry helps
     ├── StorageError             disk or store failed: a retry helps once the cause is gone
     ├── LogDamaged               the log cannot be trusted below its durable offset
+    ├── OffsetDropped            the log no longer keeps the rows asked for
     ├── NotComplete              a date whose end the watermark has not passed cannot be sealed
     ├── ViewRefused              a dbt model that cannot be a live view
     ├── ViewBehind               a view did not reach the offset in time
     └── ConfigError              an option that is wrong: a folder, an address, a missing manifest
 
-`ingest_service.rpc.status` turns each into a gRPC status code.
+`ingest_service.rpc.status` turns each into a gRPC status. Fields that are text or numbers travel with it (google.rpc's
+ErrorInfo), under the names that they have here.
 """
 
 from __future__ import annotations
@@ -49,18 +53,34 @@ class UnknownView(IngestError):
 
 
 class BadRequest(IngestError):
-    """The request is wrong in itself; the same request will fail again."""
+    """The request is wrong in itself; the same request will fail again. `field`: the path of what is wrong, or ""."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Unauthenticated(IngestError):
+    """No API key came, or one that is unknown, revoked or expired. The text tells nothing of the key."""
+
+
+class PermissionDenied(IngestError):
+    """The API key is valid, but does not allow this; `needs` is the right that it lacks."""
+
+    def __init__(self, message: str, needs: str) -> None:
+        super().__init__(message)
+        self.needs = needs
 
 
 class ProducerError(IngestError):
     """A sequence that does not follow the producer's last one.
 
-    `expected` is the sequence that would be taken, or None when the producer is unknown.
+    `expected_sequence` is the one that would be taken, or None when the producer is unknown.
     """
 
-    def __init__(self, message: str, expected: int | None) -> None:
+    def __init__(self, message: str, expected_sequence: int | None) -> None:
         super().__init__(message)
-        self.expected = expected
+        self.expected_sequence = expected_sequence
 
 
 class Overloaded(IngestError):
@@ -82,6 +102,18 @@ class LogDamaged(IngestError):
         super().__init__(message)
         self.file = file
         self.position = position
+
+
+class OffsetDropped(IngestError):
+    """The log was asked for rows from `offset` on, and keeps only those from `start_offset` on."""
+
+    def __init__(self, stream: str, offset: int, start_offset: int) -> None:
+        super().__init__(
+            f"stream {stream!r}: the log keeps rows from offset {start_offset} on, came {offset}: older ones were "
+            "dropped by retention; read them from the lake"
+        )
+        self.offset = offset
+        self.start_offset = start_offset
 
 
 class NotComplete(IngestError):

@@ -25,6 +25,7 @@ from ingest_service.log.table import RowsTable, unpack_seal
 
 MARK_NAME = "durable.json"
 
+
 @dataclass(slots=True)
 class Recovered:
     """A log's segments, oldest first, and its index."""

@@ -19,7 +19,7 @@ from ingest_service.log.files import Files, ReadHandle
 from ingest_service.log.frame import Frame, FrameDamaged, Kind
 
 FORMAT_VERSION = 1
-_NAME = re.compile(r"^(\d{20})-(\d{6})\.seg$")
+_NAME = re.compile(r"^(\d{20})-(\d{6,})\.seg$")
 
 
 @dataclass(frozen=True, slots=True)
