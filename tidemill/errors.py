@@ -7,17 +7,22 @@ TidemillError
 ├── InputError            a file that cannot be read, or cannot be mapped to the contract
 ├── RowQuarantined        the service took the row, but keeps it in quarantine: it breaks its contract
 ├── WaitTimeout           what was waited for has not happened yet (also a builtin TimeoutError)      retryable
+├── SendBufferFull        too much is unacknowledged (only with when_full="raise")                   retryable
+├── OutboxError           the outbox can't be opened, written or read: what it could not hold was not sent
 ├── ClientClosed          the client or stream was closed before
 ├── MissingExtra          a library is not installed that this needs
-└── ServiceError          the service answered with an error; `code` is its gRPC status
+└── ServiceError          the service answered with an error: `code`, `reason`, and what else it said
     ├── ServiceUnavailable    it does not answer                                                      retryable
     ├── ServiceBusy           it refuses for now: a queue is full, or a view is behind                retryable
     ├── NotFound              it has no stream, view or sealed copy of that name
     ├── OutOfSequence         it does not know how this producer's batches continue
-    └── RequestRefused        the request itself is wrong, or is not allowed
+    └── RequestRefused        the request itself is wrong, or comes at the wrong time
+        └── AccessDenied          the API key is missing, not valid any more, or does not allow this
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 
 class TidemillError(Exception):
@@ -75,6 +80,20 @@ class WaitTimeout(TidemillError, TimeoutError):
     retryable = True
 
 
+class SendBufferFull(TidemillError):
+    """Too much is unacknowledged; the event was not taken. Raised instead of waiting: `when_full="raise"`."""
+
+    retryable = True
+
+
+class OutboxError(TidemillError):
+    """The outbox can't be opened, written or read; `path` is its file. Events that it could not hold were not sent."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class ClientClosed(TidemillError):
     """The client or the stream was closed before."""
 
@@ -88,11 +107,29 @@ class MissingExtra(TidemillError):
 
 
 class ServiceError(TidemillError):
-    """The service answered with an error; `code` is the name of its gRPC status, such as "NOT_FOUND"."""
+    """The service answered with an error.
 
-    def __init__(self, message: str, code: str = "") -> None:
+    code: the name of its gRPC status, such as "NOT_FOUND". reason: the service's own name for what is wrong, such as
+    "OUT_OF_SEQUENCE" (docs/reference/errors.md lists them); "" when no service of ours answered. metadata: the error's
+    fields as text, such as {"expected_sequence": "7"}. violations: what is wrong where, as (path of the field, text).
+    retry_after_s: how long the service asks to wait before the same is sent again, in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: str = "",
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[tuple[str, str]] = (),
+        retry_after_s: float = 0.0,
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
 
 
 class ServiceUnavailable(ServiceError):
@@ -116,4 +153,8 @@ class OutOfSequence(ServiceError):
 
 
 class RequestRefused(ServiceError):
-    """The request itself is wrong, or is not allowed; the same request would be refused again."""
+    """The request itself is wrong, or comes at the wrong time; the same request would be refused again."""
+
+
+class AccessDenied(RequestRefused):
+    """The API key is missing, not valid any more, or does not allow this; `metadata["needs"]` is the right it lacks."""

@@ -61,10 +61,10 @@ def test_a_gap_is_refused_with_the_expected_sequence(open_log):
     log.append(append(["a"], producer="p", sequence=0)).result()
     with pytest.raises(ProducerError, match="expected sequence 1, came 3") as caught:
         log.append(append(["b"], producer="p", sequence=3)).result()
-    assert caught.value.expected == 1
+    assert caught.value.expected_sequence == 1
     with pytest.raises(ProducerError, match="unknown or expired") as caught:
         log.append(append(["b"], producer="q", sequence=1)).result()
-    assert caught.value.expected is None
+    assert caught.value.expected_sequence is None
     assert ids_in(log) == ["a"]
 
 

@@ -55,29 +55,33 @@ def table(text: str, columns: int) -> dict[str, list[str]]:
 
 
 def test_every_status_is_in_the_table():
-    told = table(ERRORS, 4)
+    told = table(ERRORS, 5)
     # An option that is wrong ends the service's start: no call ever sees it.
     kinds = errors_of(errors.IngestError) - {errors.IngestError, errors.ConfigError}
-    assert set(told) == {kind.__name__ for kind in kinds}
-    for kind in kinds:
-        assert told[kind.__name__][0] == status.status_of(kind.__new__(kind)).name
+    answers = {kind: status.answer_of(kind.__new__(kind)) for kind in kinds}
+    assert [kind.__name__ for kind, answer in answers.items() if answer.reason == status.INTERNAL] == []
+    assert set(told) == {answer.reason for answer in answers.values()} | {status.INTERNAL}
+    for answer in answers.values():
+        code, retry, *_ = told[answer.reason]
+        assert (code, retry) == (answer.code.name, "no" if answer.retry_after_ms is None else "yes"), answer
 
 
 def test_the_table_says_what_the_sdk_raises():
     from tidemill.client import status as client_status
 
-    for name, (code, _, raised) in table(ERRORS, 4).items():
+    for reason, (code, _, _, raised) in table(ERRORS, 5).items():
         by_code = {each.name: kind for each, kind in client_status._CLASSES.items()}
         expected = by_code.get(code, tidemill.errors.ServiceError)
-        assert raised == f"`{expected.__name__}`", name
+        assert raised == f"`{expected.__name__}`", reason
 
 
 def test_a_retry_is_promised_only_where_the_sdk_makes_one():
     from tidemill.client import status as client_status
 
     retried = {code.name for code in client_status.LOST | client_status.BUSY}
-    for name, (code, retry, _) in table(ERRORS, 4).items():
-        assert retry.startswith("yes") == (code in retried), name
+    for reason, (code, retry, _, raised) in table(ERRORS, 5).items():
+        assert (retry == "yes") == (code in retried), reason
+        assert (retry == "yes") == getattr(tidemill.errors, raised.strip("`")).retryable, reason
 
 
 def test_every_error_of_the_sdk_is_described():

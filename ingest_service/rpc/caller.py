@@ -1,0 +1,49 @@
+"""Who makes the call that is being answered: known to all that its handler does, without being handed on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Caller(Protocol):
+    """Who calls, and what they want to do."""
+
+    def check(self, stream: str) -> None:
+        """Raises PermissionDenied when this call is not theirs to make on that stream."""
+
+    def may_see(self, stream: str) -> bool:
+        """Whether the stream is any of their business: lists leave out what is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anyone:
+    """Whoever calls a service that asks for no keys."""
+
+    def check(self, stream: str) -> None:
+        """Allows everything."""
+
+    def may_see(self, stream: str) -> bool:
+        """Shows everything."""
+        del stream
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The call that is being answered: its caller, and where its server counts refusals, by reason."""
+
+    caller: Caller
+    refusals: Counter[str]
+
+
+CALL: ContextVar[Call] = ContextVar("tidemill_call")
+"""Set by the server's interceptor for each call; tasks and threads that a handler starts inherit it."""
+
+
+def refusals() -> Counter[str]:
+    """Where refusals are counted; nowhere outside a call."""
+    call = CALL.get(None)
+    return Counter() if call is None else call.refusals
