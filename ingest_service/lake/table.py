@@ -27,6 +27,11 @@ COMMIT_ATTEMPTS = 5
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
 
 
+def transaction_id(stream: str) -> str:
+    """The Delta application transaction whose version is the offset that the stream's table reaches."""
+    return f"tidemill-export-{stream}"
+
+
 @dataclass(frozen=True, slots=True)
 class LakeState:
     """Where a stream's lake is: version of its Delta table, and the offset that it reaches (everything below is in)."""
@@ -50,7 +55,7 @@ class LakeTable:
         self._stream = stream
         self._schema = schema
         self._storage_options = dict(storage_options) if storage_options else None
-        self._app_id = f"tidemill-export-{stream}"
+        self._app_id = transaction_id(stream)
         self._table: DeltaTable | None = None
 
     def ensure(self) -> LakeState:
@@ -128,7 +133,11 @@ class LakeTable:
                 mode="ignore",
                 partition_by=[PARTITION_COLUMN],
                 name=self._stream,
-                configuration={"delta.checkpointInterval": str(CHECKPOINT_COMMITS)},
+                configuration={
+                    "delta.checkpointInterval": str(CHECKPOINT_COMMITS),
+                    # Statistics of all columns: readers find files by the last ones, `_offset` and `_append_time`.
+                    "delta.dataSkippingNumIndexedCols": "-1",
+                },
                 storage_options=self._storage_options,
             )
 

@@ -15,6 +15,9 @@ from ingest_service.log.table import unpack_seal
 if TYPE_CHECKING:
     from ingest_service.log.log import Log
 
+READ_BYTES_MAX = 64 << 20
+"""What one read gives, about, at the most: rows may be large."""
+
 
 class LogReader:
     """Yields durable entries in log order: rows, and seals where they stand. Use it from one thread at a time.
@@ -32,10 +35,10 @@ class LogReader:
         self._file: SegmentFile | None = None
         self._codec: BatchCodec | None = None
 
-    def read(self, max_rows: int, timeout_s: float) -> list[Entry]:
-        """The next entries, about `max_rows` rows at the most; [] when none came within `timeout_s`.
+    def read(self, max_rows: int, timeout_s: float, max_bytes: int = READ_BYTES_MAX) -> list[Entry]:
+        """The next entries, about `max_rows` rows and `max_bytes` at the most; [] when none came within `timeout_s`.
 
-        Consecutive rows are one `Rows` entry. A frame is never divided, so a large one may exceed `max_rows`.
+        Consecutive rows are one `Rows` entry. A frame is never divided, so a large one may exceed both.
 
         Raises:
             LogDamaged: a frame that was durable can't be read back.
@@ -45,11 +48,12 @@ class LogReader:
             return []
         entries: list[Entry] = []
         run: list[Rows] = []
-        rows = 0
-        while rows < max_rows and (entry := self._next()) is not None:
+        rows = size_bytes = 0
+        while rows < max_rows and size_bytes < max_bytes and (entry := self._next()) is not None:
             if isinstance(entry, Rows):
                 run.append(entry)
                 rows += entry.next_offset - entry.base_offset
+                size_bytes += entry.batch.nbytes
             else:
                 _flush(run, entries)
                 entries.append(entry)
@@ -57,7 +61,7 @@ class LogReader:
         return entries
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; reading on opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.logs import SetClock
 
 from ingest_service.log import Append, Log, LogSpec
 
@@ -39,6 +40,15 @@ def rows(first: int, count: int, days: int) -> pa.RecordBatch:
 def log(tmp_path: Path) -> Iterator[Log]:
     opened = Log.open(tmp_path / "log", SPEC)
     yield opened
+    opened.close()
+
+
+@pytest.fixture
+def set_log(tmp_path: Path) -> Iterator[tuple[Log, SetClock]]:
+    """A log whose clock the test sets."""
+    clock = SetClock()
+    opened = Log.open(tmp_path / "log", SPEC, clock=clock)
+    yield opened, clock
     opened.close()
 
 
