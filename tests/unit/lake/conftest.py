@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from support.logs import SetClock
 
 from ingest_service.log import Append, Log, LogSpec
 
@@ -44,8 +43,10 @@ def log(tmp_path: Path) -> Iterator[Log]:
 
 
 @pytest.fixture
-def set_log(tmp_path: Path) -> Iterator[tuple[Log, SetClock]]:
+def set_log(tmp_path: Path) -> Iterator[tuple[Log, object]]:
     """A log whose clock the test sets."""
+    from support.logs import SetClock  # this file is also imported by itself, in a process that a test kills
+
     clock = SetClock()
     opened = Log.open(tmp_path / "log", SPEC, clock=clock)
     yield opened, clock
