@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidemill.client.ack import Ack, Acked, Rejected, RowVerdict, TableAck, TableAcked, Verdict
     from tidemill.client.client import DEFAULT_ADDRESS, Client, connect
+    from tidemill.client.counts import SendCounts
+    from tidemill.client.credentials import Credentials
+    from tidemill.client.delivery import ProducerState
     from tidemill.client.models import (
         Counts,
         Export,
@@ -30,10 +33,11 @@ if TYPE_CHECKING:
         ViewStatus,
     )
     from tidemill.client.options import ProducerOptions
-    from tidemill.client.producer import SendCounts
+    from tidemill.client.outbox import Outbox, SetAside
     from tidemill.client.stream import Stream
     from tidemill.client.view import View, ViewRows
     from tidemill.errors import (
+        AccessDenied,
         BadEvent,
         BadQuery,
         BadTable,
@@ -41,9 +45,11 @@ if TYPE_CHECKING:
         InputError,
         MissingExtra,
         NotFound,
+        OutboxError,
         OutOfSequence,
         RequestRefused,
         RowQuarantined,
+        SendBufferFull,
         ServiceBusy,
         ServiceError,
         ServiceUnavailable,
@@ -56,23 +62,27 @@ __version__ = "0.1.0"
 _NAMES = {
     "tidemill.client.ack": ("Ack", "Acked", "Rejected", "RowVerdict", "TableAck", "TableAcked", "Verdict"),
     "tidemill.client.client": ("DEFAULT_ADDRESS", "Client", "connect"),
+    "tidemill.client.credentials": ("Credentials",),
     "tidemill.client.models": (
         "Counts", "Export", "Quarantine", "QuarantinedRow", "Seal", "StreamStatus", "ViewColumn", "ViewStatus",
     ),
+    "tidemill.client.delivery": ("ProducerState",),
     "tidemill.client.options": ("ProducerOptions",),
-    "tidemill.client.producer": ("SendCounts",),
+    "tidemill.client.outbox": ("Outbox", "SetAside"),
+    "tidemill.client.counts": ("SendCounts",),
     "tidemill.client.stream": ("Stream",),
     "tidemill.client.view": ("View", "ViewRows"),
     "tidemill.errors": (
-        "BadEvent", "BadQuery", "BadTable", "ClientClosed", "InputError", "MissingExtra", "NotFound", "OutOfSequence",
-        "RequestRefused", "RowQuarantined", "ServiceBusy", "ServiceError", "ServiceUnavailable", "TidemillError",
-        "WaitTimeout",
+        "AccessDenied", "BadEvent", "BadQuery", "BadTable", "ClientClosed", "InputError", "MissingExtra", "NotFound",
+        "OutOfSequence", "OutboxError", "RequestRefused", "RowQuarantined", "SendBufferFull", "ServiceBusy",
+        "ServiceError", "ServiceUnavailable", "TidemillError", "WaitTimeout",
     ),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "DEFAULT_ADDRESS",
+    "AccessDenied",
     "Ack",
     "Acked",
     "BadEvent",
@@ -81,12 +91,16 @@ __all__ = [
     "Client",
     "ClientClosed",
     "Counts",
+    "Credentials",
     "Export",
     "InputError",
     "MissingExtra",
     "NotFound",
     "OutOfSequence",
+    "Outbox",
+    "OutboxError",
     "ProducerOptions",
+    "ProducerState",
     "Quarantine",
     "QuarantinedRow",
     "Rejected",
@@ -94,10 +108,12 @@ __all__ = [
     "RowQuarantined",
     "RowVerdict",
     "Seal",
+    "SendBufferFull",
     "SendCounts",
     "ServiceBusy",
     "ServiceError",
     "ServiceUnavailable",
+    "SetAside",
     "Stream",
     "StreamStatus",
     "TableAck",

@@ -98,12 +98,14 @@ class Batch:
         "_not_appended",
         "_verdicts",
         "arrow",
-        "attempts",
         "error",
         "first_index",
+        "in_doubt",
         "messages",
         "observed",
         "opened_at_s",
+        "outbox_id",
+        "producer_id",
         "response",
         "rows",
         "rows_sent",
@@ -119,7 +121,12 @@ class Batch:
         self.rows = rows
         self.size_bytes = len(arrow) if arrow else 0
         self.first_index = 0
-        self.sequence = self.rows_sent = self.attempts = 0
+        self.producer_id = ""
+        self.sequence = self.rows_sent = 0
+        # The service may have taken it: it left on a call that broke before it was answered.
+        self.in_doubt = False
+        # Its number in the outbox; 0 while it is not there.
+        self.outbox_id = 0
         self.opened_at_s = 0.0
         self.response: append_pb2.AppendResponse | None = None
         self.error: TidemillError | None = None
@@ -163,9 +170,12 @@ class Batch:
         assert self.response is not None
         return self.response
 
-    def call_when_done(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, when the outcome is known: at once if it is."""
-        self.observed = True
+    def call_when_done(self, callback: Callable[[], None], *, observed: bool = True) -> None:
+        """Call `callback` once, when the outcome is known: at once if it is.
+
+        observed: the callback sees a failure, so that `flush` need not raise it.
+        """
+        self.observed = self.observed or observed
         self._callbacks.append(callback)
         # Whoever takes the callback off the list calls it: this thread, or the one that finishes the batch.
         if self._done.is_set():
@@ -207,6 +217,11 @@ class Ack:
     def __init__(self, batch: Batch, index: int) -> None:
         self._batch = batch
         self._index = index
+
+    @property
+    def batch(self) -> Batch:
+        """The batch that the event travels in."""
+        return self._batch
 
     def done(self) -> bool:
         """Whether it is known what became of the event."""

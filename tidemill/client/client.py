@@ -6,12 +6,14 @@ import datetime as dt
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tidemill.client.ack import Rejected
 from tidemill.client.channel import Connection
 from tidemill.client.credentials import Credentials
+from tidemill.client.delivery import open_producer
 from tidemill.client.models import (
     Export,
     Quarantine,
@@ -23,9 +25,11 @@ from tidemill.client.models import (
     to_stream_status,
 )
 from tidemill.client.options import ProducerOptions
+from tidemill.client.outbox import Outbox
+from tidemill.client.producer import Producer
 from tidemill.client.stream import Stream
 from tidemill.client.view import View, list_views
-from tidemill.errors import ClientClosed
+from tidemill.errors import ClientClosed, TidemillError
 from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
 DEFAULT_ADDRESS = "localhost:7433"
@@ -35,10 +39,11 @@ DEFAULT_ADDRESS = "localhost:7433"
 class Client:
     """A client of one service; made by `connect`. Thread-safe. As a context manager it closes itself, flushing."""
 
-    def __init__(self, connection: Connection, options: ProducerOptions) -> None:
+    def __init__(self, connection: Connection, options: ProducerOptions, outbox: Outbox | None = None) -> None:
         self._connection = connection
         self._options = options
-        self._streams: list[Stream] = []
+        self._outbox = outbox
+        self._streams: list[Stream | Producer] = []
         self._by_name: dict[str, Stream] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -49,25 +54,35 @@ class Client:
         """The service's address."""
         return self._connection.address
 
+    @property
+    def outbox(self) -> Outbox | None:
+        """The outbox given to `connect`."""
+        return self._outbox
+
     def stream(
         self,
         name: str,
         *,
         on_rejected: Callable[[Rejected], None] | None = None,
         options: ProducerOptions | None = None,
+        producer_id: str | None = None,
     ) -> Stream:
         """The stream of that name, with its contract from the service; raises NotFound.
 
         on_rejected: called for every quarantined row, in the producer's thread: be quick. Without it the log warns.
-        options: how to batch and retry, instead of the client's. Asked for again without either, the same object comes.
+        options: how to batch and retry, instead of the client's. producer_id: go on as this producer, from where the
+        service knows it to be (`Stream.resumed`); a failure then closes the stream. Not with an outbox, which keeps ids
+        of its own. Asked for again without any of them, the same object comes.
         """
-        plain = on_rejected is None and options is None
+        if producer_id is not None and self._outbox is not None:
+            raise TidemillError("expected either a producer_id or an outbox, which keeps producer ids of its own")
+        plain = on_rejected is None and options is None and producer_id is None
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"the client of {self.address} is closed")
             if plain and name in self._by_name:
                 return self._by_name[name]
-        stream = Stream(self._connection, name, options or self._options, on_rejected)
+        stream = Stream(self._connection, name, options or self._options, on_rejected, self._outbox, producer_id)
         with self._lock:
             if plain:
                 # Another thread may have been faster.
@@ -128,12 +143,25 @@ class Client:
         self._connection.wait_ready(timeout_s)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until everything sent over this client is acknowledged; raises as `Stream.flush` does."""
+        """Wait until everything sent over this client is acknowledged; raises as `Stream.flush` does.
+
+        With an outbox also what earlier programs left in it, of streams too that this one does not use.
+        """
+        self._take_up_unclaimed()
         for stream in list(self._streams):
             stream.flush(timeout)
 
+    def _take_up_unclaimed(self) -> None:
+        if self._outbox is None:
+            return
+        with self._lock:
+            for name in self._outbox.unclaimed():
+                self._streams.append(open_producer(self._connection, name, self._options, outbox=self._outbox))
+
     def close(self, timeout: float | None = None) -> None:
         """Flush all streams, then close the connection. Raises the first failure, after everything is closed."""
+        if not self._closed:
+            self._take_up_unclaimed()
         with self._lock:
             self._closed = True
             streams, self._streams = self._streams, []
@@ -144,6 +172,8 @@ class Client:
             except Exception as error:  # noqa: BLE001 - every stream is closed before the first error is raised
                 first = first or error
         self._connection.close()
+        if self._outbox is not None:
+            self._outbox.close()
         if first is not None:
             raise first
 
@@ -167,6 +197,7 @@ def connect(
     timeout_s: float = 10.0,
     wait_s: float = 0.0,
     options: ProducerOptions | None = None,
+    outbox: Path | str | None = None,
     api_key: str | None = None,
     tls: bool | str | os.PathLike[str] | None = None,
     credentials: Credentials | None = None,
@@ -175,18 +206,19 @@ def connect(
 
     timeout_s: how long a question to the service may take, in seconds. wait_s: how long to wait for a service that
     does not answer yet; 0: the first call fails at once. options: how streams batch and retry.
+    outbox: a file (made when missing) that keeps events from `send` to their ack: they survive this program's crash,
+    and the next one that opens it sends them. One program at a time.
     api_key: as `tidemill key create` printed it. tls: True trusts the authorities that this machine trusts, a path
     those of that PEM file; False goes without. credentials: all of it, and a client certificate, in one object.
     What is not given comes from the environment (TIDEMILL_API_KEY_FILE, TIDEMILL_TLS_CA and so on).
     Raises TidemillError for an address without a port and for credentials that can't be used, ServiceUnavailable
-    after `wait_s`.
+    after `wait_s`, OutboxError for an outbox that can't be opened or that another program has open.
     """
     connection = Connection(address, timeout_s, credentials or Credentials.chosen(api_key, tls))
-    client = Client(connection, options or ProducerOptions())
-    if wait_s > 0:
-        try:
-            client.wait_ready(wait_s)
-        except BaseException:
-            connection.close()
-            raise
-    return client
+    try:
+        if wait_s > 0:
+            connection.wait_ready(wait_s)
+        return Client(connection, options or ProducerOptions(), None if outbox is None else Outbox(outbox))
+    except BaseException:
+        connection.close()
+        raise

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import logging
 import random
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import grpc
 
 from tidemill import errors
 from tidemill.client import status
-from tidemill.client.ack import Ack, Batch, Rejected, Verdict
+from tidemill.client.ack import Ack, Batch, Rejected
+from tidemill.client.at_exit import close_at_exit, was_closed
 from tidemill.client.backoff import Backoff
+from tidemill.client.counts import SendCounts
 from tidemill.client.options import MESSAGE_BYTES_MAX, ProducerOptions
-from tidemill.client.queue import BatchQueue
+from tidemill.client.queue import BatchQueue, Numbering
 from tidemill.client.rejections import Rejections
 from tidemill.v1 import append_pb2
 
@@ -27,21 +28,7 @@ _logger = logging.getLogger("tidemill")
 OpenCall = Callable[[Iterator[append_pb2.AppendRequest]], "grpc.CallIterator[append_pb2.AppendResponse]"]
 
 _UNCLEAR_ATTEMPTS = 5
-_AT_EXIT_S = 5.0
 _SENT_BATCHES_PARTLY_FILLED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class SendCounts:
-    """What a producer has sent, and what came of it; in rows. `late` ones are among the appended."""
-
-    sent: int = 0
-    acknowledged: int = 0
-    appended: int = 0
-    duplicate: int = 0
-    quarantined: int = 0
-    late: int = 0
-    failed: int = 0
 
 
 class Producer:
@@ -50,7 +37,15 @@ class Producer:
     Two threads work for it: its own reads the answers and reconnects; gRPC's takes the requests from `_requests`.
     A batch keeps its sequence for as long as the service may have taken it, so a resend is recognised there.
     `_lock` guards all state; callbacks and futures are called without it.
+
+    start: go on as the producer of that id, which then never changes: a failure ends the producer, so that whoever goes
+    on later finds the service's state of that id complete. before: batches that an earlier program left.
     """
+
+    _keeps_trying = False
+    """Whether batches are sent again for ever, instead of failing when it takes too long."""
+    _closes_early = True
+    """Whether the open batch is closed as soon as it could leave."""
 
     def __init__(
         self,
@@ -60,6 +55,9 @@ class Producer:
         options: ProducerOptions,
         on_rejected: Callable[[Rejected], None] | None = None,
         rng: random.Random | None = None,
+        *,
+        start: Numbering | None = None,
+        before: Iterable[Batch] = (),
     ) -> None:
         self._stream = stream
         self._address = address
@@ -72,7 +70,8 @@ class Producer:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._space = threading.Condition(self._lock)
-        self._queue = BatchQueue(stream)
+        self._id_is_kept = start is not None
+        self._queue = BatchQueue(stream, start, before)
         self._counts = SendCounts()
         self._failed: list[Batch] = []
         self._thread: threading.Thread | None = None
@@ -83,11 +82,13 @@ class Producer:
         # One batch at a time, while it is being found out which one the service refuses.
         self._probing = False
         self._failing_since_s: float | None = None
+        if self._queue:
+            self._start()
 
     # ---- what senders call -------------------------------------------------------------------------------------
 
-    def add(self, message: bytes) -> Ack:
-        """Add one serialized event; blocks while too much is unacknowledged."""
+    def add(self, message: bytes, *, wait: bool = True) -> Ack:
+        """Add one serialized event; blocks while too much is unacknowledged, unless `wait` is False."""
         with self._lock:
             batch = self._queue.open
             messages = batch.messages
@@ -102,30 +103,49 @@ class Producer:
             self._queue.rows_sent += 1
             if index + 1 >= self._batch_rows or batch.size_bytes >= self._batch_bytes:
                 self._queue.close_open()
-                self._work.notify()
-                self._wait_for_space()
+                self._let_leave()
+                if wait:
+                    self._wait_for_space()
         return Ack(batch, index)
 
     def _begin(self, batch: Batch) -> None:
         """A batch gets its first row: what is too dear for every row happens here."""
         self._check_open()
+        self._check_space()
         batch.opened_at_s = time.monotonic()
         if self._thread is None:
             self._start()
         self._work.notify()
 
-    def add_batch(self, batch: Batch) -> None:
-        """Add a batch that is complete; blocks while too much is unacknowledged."""
+    def _let_leave(self) -> None:
+        """Closed batches may leave."""
+        self._queue.free_closed()
+        self._work.notify()
+
+    def add_batch(self, batch: Batch, *, wait: bool = True) -> None:
+        """Add a batch that is complete; blocks while too much is unacknowledged, unless `wait` is False."""
         if not batch.arrow:
             batch.rows = len(batch.messages)
             batch.size_bytes = sum(map(len, batch.messages))
         _check_size(batch.size_bytes)
         with self._lock:
             self._check_open()
+            self._check_space()
             if self._thread is None:
                 self._start()
             self._queue.add_closed(batch)
-            self._work.notify()
+            self._let_leave()
+            if wait:
+                self._wait_for_space()
+
+    def is_full(self) -> bool:
+        """Whether too much is unacknowledged."""
+        options, queue = self._options, self._queue
+        return queue.rows > options.in_flight_rows or queue.size_bytes > options.in_flight_bytes
+
+    def wait_for_space(self) -> None:
+        """Wait while too much is unacknowledged."""
+        with self._lock:
             self._wait_for_space()
 
     def counts(self) -> SendCounts:
@@ -140,7 +160,7 @@ class Producer:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._queue.close_open()
-            self._work.notify()
+            self._let_leave()
             pending = list(self._queue)
         for batch in pending:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -166,7 +186,7 @@ class Producer:
                 self._space.notify_all()
                 call, thread = self._call, self._thread
             self._stopping.set()
-            _running.discard(self)
+            was_closed(self)
             self._fail_all(errors.ClientClosed(f"stream {self._stream!r} was closed before the rows were acknowledged"))
             if thread is not None:
                 # The service ends the call once the requests have ended; one that hangs is not waited for.
@@ -182,16 +202,21 @@ class Producer:
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name=f"tidemill-{self._stream}", daemon=True)
         self._thread.start()
-        _running.add(self)
+        close_at_exit(self)
+
+    def _check_space(self) -> None:
+        if self._options.when_full == "raise" and self.is_full():
+            raise errors.SendBufferFull(
+                f"stream {self._stream!r}: {self._queue.rows:,} rows are unacknowledged (in_flight_rows "
+                f"{self._options.in_flight_rows:,}, in_flight_bytes {self._options.in_flight_bytes:,}); the event was "
+                "not taken: send it again later"
+            )
 
     def _wait_for_space(self) -> None:
-        options, queue = self._options, self._queue
         # A callback that sends runs in the thread that makes space: it must not wait for itself.
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._thread or self._options.when_full == "raise":
             return
-        while queue.rows > options.in_flight_rows or queue.size_bytes > options.in_flight_bytes:
-            if self._closed:
-                return
+        while self.is_full() and self._queue and not self._closed:
             self._space.wait()
 
     # ---- gRPC's thread: the requests ---------------------------------------------------------------------------
@@ -200,7 +225,7 @@ class Producer:
         while (batch := self._take(call_number)) is not None:
             request = append_pb2.AppendRequest(
                 stream=self._stream,
-                producer_id=self._queue.producer_id,
+                producer_id=batch.producer_id,
                 sequence=batch.sequence,
                 rows_sent=batch.rows_sent,
             )
@@ -222,12 +247,13 @@ class Producer:
                     pass
                 elif queue.waiting:
                     return queue.next_to_send()
-                elif queue.open.messages:
+                elif queue.open.messages and self._closes_early:
                     wait_s = queue.open.opened_at_s + linger_s - time.monotonic()
                     # Full batches cost the service less: with several on their way, rows wait until theirs is full.
                     few = len(queue.sent) <= _SENT_BATCHES_PARTLY_FILLED
                     if not queue.sent or (wait_s <= 0 and few):
                         queue.close_open()
+                        queue.free_closed()
                         continue
                     if not few:
                         wait_s = None
@@ -242,7 +268,7 @@ class Producer:
                 with self._lock:
                     self._call_number += 1  # _requests of the call that is gone ends itself
                     self._call = None
-                    self._queue.unsend()
+                    self._queue.unsend(refused=error is not None and status.code_of(error) in status.REFUSED)
                     self._work.notify_all()
                 self._after_call(error)
         except BaseException as error:  # whatever it was: acks must not wait for ever, nor may rows be taken
@@ -277,28 +303,17 @@ class Producer:
                 return  # closed meanwhile, without waiting for this
             batch = self._queue.pop_acknowledged()
             assert batch.sequence == response.sequence, "answers come in the order of the requests"
-            self._count(batch, response)
+            self._counts = self._counts.plus(batch.rows, response)
             self._backoff.reset()
             self._failing_since_s = None
             # Rows that linger are free to leave once nothing is on its way; a probed batch makes way for the next.
             if self._probing or not self._queue.waiting:
                 self._work.notify()
             self._space.notify_all()
+        self._forget(batch)
         # Before the acks: who has seen an ack, or a flush end, has been told of what was rejected.
         self._rejections.tell(batch, response)
         batch.finish(response)
-
-    def _count(self, batch: Batch, response: append_pb2.AppendResponse) -> None:
-        kinds = [int(verdict.verdict) for verdict in response.verdicts]
-        counts = self._counts
-        self._counts = replace(
-            counts,
-            acknowledged=counts.acknowledged + batch.rows,
-            appended=counts.appended + response.rows_appended,
-            duplicate=counts.duplicate + kinds.count(Verdict.DUPLICATE.value),
-            quarantined=counts.quarantined + kinds.count(Verdict.QUARANTINED.value),
-            late=counts.late + kinds.count(Verdict.LATE.value),
-        )
 
     # ---- after a call has ended ---------------------------------------------------------------------------------
 
@@ -307,10 +322,14 @@ class Producer:
         code = None if error is None else status.code_of(error)
         if error is None or code in status.LOST | status.BUSY | status.UNCLEAR:
             self._retry(error, code)
+        elif self._id_is_kept:
+            self._stop(status.to_error(error, self._address))
         elif code is grpc.StatusCode.INVALID_ARGUMENT:
             self._drop_refused(status.to_error(error, self._address))
         elif code is grpc.StatusCode.OUT_OF_RANGE:
             self._begin_anew(status.to_error(error, self._address))
+        elif self._keeps_trying:
+            self._retry(error, code)
         else:
             self._fail_all(status.to_error(error, self._address))
 
@@ -324,12 +343,15 @@ class Producer:
             over = now_s - self._failing_since_s >= self._options.retry_for_s
             wait_s = self._backoff.next_s(status.retry_delay_s(error) if error is not None else 0.0)
             attempts = self._backoff.attempts
-        if over or (code in status.UNCLEAR and attempts > _UNCLEAR_ATTEMPTS):
-            self._fail_all(self._gave_up(error))
-        else:
-            if attempts == 1 and error is not None:
-                _logger.info("stream %r: %s; sending again", self._stream, status.details_of(error))
-            self._stopping.wait(wait_s)
+        over = over or (code in status.UNCLEAR and attempts > _UNCLEAR_ATTEMPTS)
+        if over and not self._keeps_trying:
+            gave_up = self._gave_up(error)
+            self._stop(gave_up) if self._id_is_kept else self._fail_all(gave_up)
+            return
+        if attempts == 1 and error is not None:
+            told = logging.INFO if code in status.LOST | status.BUSY else logging.WARNING
+            _logger.log(told, "stream %r: %s; sending again", self._stream, status.details_of(error))
+        self._stopping.wait(wait_s)
 
     def _gave_up(self, error: grpc.RpcError | None) -> errors.ServiceError:
         reason = status.to_error(error, self._address) if error is not None else None
@@ -341,31 +363,53 @@ class Producer:
 
     def _drop_refused(self, error: errors.ServiceError) -> None:
         """The service refused a whole batch. Which one is certain only when no other one was on its way."""
-        with self._lock:
+        with self._numbers(), self._lock:
             if not self._queue.waiting:
                 return
             if len(self._queue.waiting) > 1 and not self._probing:
                 self._probing = True
                 return
             self._probing = False
-            batch = self._queue.pop_refused()
+            batch, renumbered = self._queue.pop_refused()
+            self._set_aside([batch], error, renumbered)
             self._record_failed([batch])
         batch.finish(None, error)
 
     def _begin_anew(self, error: errors.ServiceError) -> None:
-        """The service does not know our sequence: what it may have taken fails, the rest gets a new producer id."""
+        """The service does not know our sequence: what it may have taken fails, the rest gets a new producer id.
+
+        Of batches that an earlier program left it may know that they were taken, though no longer how: these are done.
+        """
         with self._lock:
-            gone = self._queue.pop_in_doubt(everything=False)
-            self._record_failed(gone)
+            if not self._queue.waiting:
+                return
+            producer_id = self._queue.waiting[0].producer_id
+        below = self._taken_below(producer_id)
+        with self._numbers(), self._lock:
+            taken = [] if below is None else self._queue.pop_taken(below)
+            gone: list[Batch] = []
+            if not taken:
+                gone, renumbered = self._queue.pop_in_doubt()
+                self._set_aside(gone, error, renumbered)
+                self._record_failed(gone)
             wait_s = self._backoff.next_s()
+        for batch in taken:
+            self._forget(batch)
+            batch.finish(append_pb2.AppendResponse(sequence=batch.sequence, replayed=True))
         for batch in gone:
             batch.finish(None, error)
         self._stopping.wait(wait_s)
 
-    def _fail_all(self, error: errors.TidemillError) -> None:
+    def _stop(self, error: errors.TidemillError) -> None:
+        """A producer whose id is kept can't go on under another one."""
         with self._lock:
-            self._queue.unsend()
-            gone = self._queue.pop_in_doubt(everything=True)
+            self._closed = True
+        self._fail_all(error)
+
+    def _fail_all(self, error: errors.TidemillError) -> None:
+        with self._numbers(), self._lock:
+            self._queue.unsend(refused=False)
+            gone = self._queue.pop_all()
             self._record_failed(gone)
             self._failing_since_s = None
             self._backoff.reset()
@@ -379,19 +423,22 @@ class Producer:
         self._failed = [*self._failed, *batches][:1000]
         self._space.notify_all()
 
+    # ---- what a producer with an outbox does besides ------------------------------------------------------------
 
-_running: weakref.WeakSet[Producer] = weakref.WeakSet()
-"""Producers that were not closed yet."""
+    def _numbers(self) -> contextlib.AbstractContextManager[object]:
+        """Held while batches change their numbers; taken before `_lock`."""
+        return contextlib.nullcontext()
 
+    def _forget(self, batch: Batch) -> None:
+        """The batch is acknowledged."""
 
-@atexit.register
-def _finish_running() -> None:
-    """A program that ends without close() loses nothing silently: rows are still sent, for a moment, or it is said."""
-    for producer in list(_running):
-        try:
-            producer.close(_AT_EXIT_S)
-        except errors.TidemillError as error:
-            _logger.error("at the program's end, without close(): %s", error)
+    def _set_aside(self, gone: list[Batch], error: errors.ServiceError, renumbered: list[Batch]) -> None:
+        """Batches can't be delivered, and those behind them have other numbers."""
+
+    def _taken_below(self, producer_id: str) -> int | None:
+        """The service took the batches of that id up to this sequence, and no others; None when that can't be told."""
+        del producer_id
+        return None
 
 
 def _check_size(size_bytes: int) -> None:

@@ -10,12 +10,14 @@ from google.protobuf.message import Message
 from tidemill.client.ack import Ack, Batch, Rejected, TableAck
 from tidemill.client.channel import Connection
 from tidemill.client.contract import Contract, contract_of
+from tidemill.client.counts import SendCounts
+from tidemill.client.delivery import ProducerState, ask_producer_state, open_producer
 from tidemill.client.encode import DictEncoder
 from tidemill.client.models import StreamStatus, to_stream_status
 from tidemill.client.options import ProducerOptions
-from tidemill.client.producer import Producer, SendCounts
-from tidemill.errors import BadEvent
-from tidemill.v1 import append_pb2_grpc, streams_pb2, streams_pb2_grpc
+from tidemill.client.outbox import Outbox
+from tidemill.errors import BadEvent, ServiceUnavailable
+from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,19 +35,40 @@ class Stream:
         name: str,
         options: ProducerOptions,
         on_rejected: Callable[[Rejected], None] | None = None,
+        outbox: Outbox | None = None,
+        producer_id: str | None = None,
     ) -> None:
         self._connection = connection
         self._service = connection.stub(streams_pb2_grpc.StreamServiceStub)
-        response = connection.call(self._service.GetStream, streams_pb2.GetStreamRequest(stream=name))
-        self._contract = contract_of(response)
+        self._contract = contract_of(self._ask_contract(name, outbox))
         self._options = options
         self._encoder = DictEncoder(self._contract.message, self._contract.decimals)
         # Classes whose messages are taken as they are; found out once a class.
         self._classes: set[type] = {self._contract.message}
         self._schema: pa.Schema | None = None
-        append = connection.stub(append_pb2_grpc.AppendServiceStub)
-        self._producer = Producer(name, connection.address, append.Append, options, on_rejected)
+        self._resumed = None if producer_id is None else ask_producer_state(connection, name, producer_id)
+        self._producer = open_producer(connection, name, options, on_rejected, outbox, self._resumed)
         self.send_serialized = self._producer.add
+
+    def _ask_contract(self, name: str, outbox: Outbox | None) -> streams_pb2.GetStreamResponse:
+        """The contract from the service or, while that is away, as the outbox remembers it."""
+        try:
+            response: streams_pb2.GetStreamResponse = self._connection.call(
+                self._service.GetStream, streams_pb2.GetStreamRequest(stream=name)
+            )
+        except ServiceUnavailable:
+            kept = None if outbox is None else outbox.contract(name)
+            if kept is None:
+                raise
+            return streams_pb2.GetStreamResponse.FromString(kept)
+        if outbox is not None:
+            slim = streams_pb2.GetStreamResponse()
+            slim.CopyFrom(response)
+            # What changes with every event is no part of the contract.
+            slim.status.Clear()
+            slim.status.stream, slim.status.contract_version = name, response.status.contract_version
+            outbox.keep_contract(name, slim.SerializeToString(deterministic=True))
+        return response
 
     @property
     def name(self) -> str:
@@ -70,6 +93,15 @@ class Stream:
 
             self._schema = contract_columns(self._contract.arrow_schema)
         return self._schema
+
+    @property
+    def resumed(self) -> ProducerState | None:
+        """Where the producer was when this object went on as it (`producer_id`); None for a new producer."""
+        return self._resumed
+
+    def producer_state(self, producer_id: str) -> ProducerState:
+        """What the service knows of a producer id: "where was I?"."""
+        return ask_producer_state(self._connection, self.name, producer_id)
 
     send_serialized: Callable[[bytes], Ack]
     """Send one event that is serialized already; the service checks it."""

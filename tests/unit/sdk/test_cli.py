@@ -159,4 +159,4 @@ def test_every_error_says_whether_a_retry_helps() -> None:
         and issubclass(error, tidemill.TidemillError)
         and error.retryable
     }
-    assert retryable == {"ServiceBusy", "ServiceUnavailable", "WaitTimeout"}
+    assert retryable == {"SendBufferFull", "ServiceBusy", "ServiceUnavailable", "WaitTimeout"}

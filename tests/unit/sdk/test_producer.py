@@ -177,7 +177,7 @@ def test_flush_raises_a_failure_that_nobody_has_seen_and_only_once(service: Any,
 def test_a_failure_that_an_ack_told_is_not_told_again(service: Any, make: Make) -> None:
     service.before = lambda request, call: grpc.StatusCode.PERMISSION_DENIED
     producer = make()
-    assert results([producer.add(b"0")]) == [errors.RequestRefused]
+    assert results([producer.add(b"0")]) == [errors.AccessDenied]
     producer.close(20)
 
 
