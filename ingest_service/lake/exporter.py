@@ -19,6 +19,10 @@ from ingest_service.log.records import Entry, Rows
 class Reader(Protocol):
     """What the exporter uses of a log reader."""
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of its rows, system columns included; they stay while the contract changes."""
+
     def read(self, max_rows: int, timeout_s: float) -> list[Entry]:
         """The next durable entries; [] when none came in time."""
 
@@ -93,6 +97,12 @@ class LakeExporter:
         with self._lock:
             return self._keep(self._table.ensure())
 
+    def take_columns(self) -> None:
+        """Adds the columns of a changed contract to the table; an export would, too. Raises as `ensure` does."""
+        with self._lock:
+            self._table.take_schema(self._log.schema)
+            self._keep(self._table.state())
+
     def state(self) -> LakeState:
         """Where the lake is. Does not wait for a running export: then it is where the last commit was."""
         return self._state or self.ensure()
@@ -160,6 +170,7 @@ class LakeExporter:
         while state.offset < target:
             reader = self._log.reader(state.offset)
             try:
+                self._table.take_schema(reader.schema)
                 while state.offset < target and not (self._stopping_background()):
                     rows, next_offset = self._read(reader, state.offset, target)
                     if not self._table.append(rows, state.offset, next_offset):
@@ -200,7 +211,7 @@ class LakeExporter:
                     assert entry.base_offset == next_offset, "the log's offsets are dense"
                     batches.append(entry.batch)
                     next_offset = entry.next_offset
-        return pa.Table.from_batches(batches, self._log.schema), next_offset
+        return pa.Table.from_batches(batches, reader.schema), next_offset
 
     def _keep(self, state: LakeState) -> LakeState:
         if state.offset > self._log.durable_offset:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from ingest_service.errors import ConfigError, StorageError
@@ -59,13 +59,26 @@ class LakeTable:
         self._table: DeltaTable | None = None
 
     def ensure(self) -> LakeState:
-        """Makes the table, empty and with all columns, where it is missing.
+        """Makes the table, empty and with all columns, where it is missing; adds the columns that it lacks.
 
         Raises ConfigError when the table has other columns, StorageError when it cannot be read or made.
         """
         self._table = self._guarded("opened", self._open)
         self._check_columns(self._table)
+        self._add_columns(self._table)
         return self.state()
+
+    def take_schema(self, schema: pa.Schema) -> None:
+        """From now on rows have these columns: adds those that the table lacks; raises as `ensure` does."""
+        if schema == self._schema:
+            return
+        before, self._schema = self._schema, schema
+        try:
+            self.ensure()
+        except BaseException:
+            # The next export tries again.
+            self._schema = before
+            raise
 
     def state(self) -> LakeState:
         """Where the table is, as last seen."""
@@ -141,9 +154,16 @@ class LakeTable:
                 storage_options=self._storage_options,
             )
 
+    def _add_columns(self, table: DeltaTable) -> None:
+        """A changed contract's columns, in a commit of their own; they are null in the rows before."""
+        present = table.schema().to_arrow().names
+        lacking = [field for field in self._schema if field.name not in present]
+        if lacking:
+            self._guarded("changed", lambda: table.alter.add_columns(Schema.from_arrow(pa.schema(lacking)).fields))
+
     def _check_columns(self, table: DeltaTable) -> None:
         found = pa.schema(table.schema().to_arrow())
-        differing = [field.name for field in self._schema if _type_in(found, field.name) != field.type]
+        differing = [field.name for field in self._schema if _differs(found, field)]
         differing += [field.name for field in found if field.name not in self._schema.names]
         if differing:
             raise ConfigError(
@@ -171,5 +191,8 @@ class LakeTable:
         )
 
 
-def _type_in(schema: pa.Schema, name: str) -> pa.DataType | None:
-    return schema.field(name).type if name in schema.names else None
+def _differs(found: pa.Schema, wanted: pa.Field) -> bool:
+    """Whether a table's columns can't be made to have this one: what may be null can be added."""
+    if wanted.name not in found.names:
+        return not wanted.nullable
+    return bool(found.field(wanted.name).type != wanted.type)
