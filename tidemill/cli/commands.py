@@ -7,6 +7,7 @@ import importlib
 import click
 
 import tidemill
+from tidemill.cli.credentials import credentials
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("tidemill.cli.demo:demo", "A day of events, end to end, in one go."),
@@ -18,6 +19,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "stream": ("tidemill.cli.stream:stream", "Streams: list, show."),
     "view": ("tidemill.cli.view:view", "Live views: list, query."),
     "quarantine": ("tidemill.cli.quarantine:quarantine", "Rows that broke their contract: list."),
+    "data": ("tidemill.cli.data:data", "The data folder: verify, usage, backup, restore."),
+    "key": ("tidemill.cli.key:key", "API keys: create, list, revoke."),
     "sql": ("tidemill.cli.sql:sql", "Ask the published warehouse, in SQL."),
 }
 
@@ -53,6 +56,7 @@ class LazyGroup(click.Group):
     epilog="Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong use, 130 stopped by Ctrl-C.",
 )
 @click.version_option(tidemill.__version__, prog_name="tidemill")
+@credentials
 def cli() -> None:
     """Event ingestion over gRPC, live tables within milliseconds, a nightly dbt warehouse over the same events.
 
