@@ -7,6 +7,6 @@ log no longer keeps. Does not own retention, nor queries (dbt and users read the
 
 from ingest_service.lake.exporter import ExportSettings, LakeExporter
 from ingest_service.lake.table import LakeState
-from ingest_service.lake.whole_log import WholeLog
+from ingest_service.lake.whole_log import WholeLog, WholeLogReader
 
-__all__ = ["ExportSettings", "LakeExporter", "LakeState", "WholeLog"]
+__all__ = ["ExportSettings", "LakeExporter", "LakeState", "WholeLog", "WholeLogReader"]

@@ -135,7 +135,8 @@ class WholeLogReader:
         everything = whole.schema
         self.schema = everything if columns is None else pa.schema([everything.field(name) for name in columns])
         self._whole = whole
-        self._offset = self._from_offset = from_offset
+        self.offset = self._from_offset = from_offset
+        """The next row's."""
         self._kept: KeptReader | None = None
         self._history: HistoryReader | None = None
         self._snapshot: LakeSnapshot | None = None
@@ -151,7 +152,7 @@ class WholeLogReader:
             StorageError: the lake can't be read, or lacks rows.
         """
         if self._kept is None:
-            if self._offset < self._whole.log.start_offset:
+            if self.offset < self._whole.log.start_offset:
                 return self._from_lake(max_rows)
             if due := self._due_seals():
                 return self._told_now(due)
@@ -173,7 +174,7 @@ class WholeLogReader:
 
     def _from_log(self, max_rows: int, timeout_s: float, max_bytes: int) -> list[Entry]:
         if self._kept is None:
-            self._kept = self._whole.log.reader(self._offset)
+            self._kept = self._whole.log.reader(self.offset)
             if self._history is not None:
                 self._history.close()
                 self._history = None
@@ -184,14 +185,14 @@ class WholeLogReader:
         return []
 
     def _from_lake(self, max_rows: int) -> list[Entry]:
-        ahead = [seal.seal_offset for seal in self._whole.log.seals() if seal.seal_offset > self._offset]
-        wanted = min([max_rows, *(offset - self._offset for offset in ahead[:1])])
+        ahead = [seal.seal_offset for seal in self._whole.log.seals() if seal.seal_offset > self.offset]
+        wanted = min([max_rows, *(offset - self.offset for offset in ahead[:1])])
         try:
             rows = self._next_from_lake(wanted)
         except StorageError:
             # The version may be gone: someone has vacuumed the table since it was opened.
             before, self._history = self._snapshot, None
-            self._snapshot = self._whole.snapshot(self._offset, other_than=self._snapshot)
+            self._snapshot = self._whole.snapshot(self.offset, other_than=self._snapshot)
             if before is not None and self._snapshot.version == before.version:
                 raise
             rows = self._next_from_lake(wanted)
@@ -201,9 +202,9 @@ class WholeLogReader:
         if self._history is not None and (rows := self._history.read(wanted)) is not None:
             return rows
         spec = self._whole.spec
-        self._snapshot = self._whole.snapshot(self._offset)
+        self._snapshot = self._whole.snapshot(self.offset)
         self._history = HistoryReader(
-            self._snapshot, self._whole.schema, spec.event_time, self._offset, self.schema.names
+            self._snapshot, self._whole.schema, spec.event_time, self.offset, self.schema.names
         )
         rows = self._history.read(wanted)
         assert rows is not None, "the version reaches beyond this offset"
@@ -211,7 +212,7 @@ class WholeLogReader:
 
     def _due_seals(self) -> list[Entry]:
         """The seals that stand before the next row and have not been given; their frames may be dropped."""
-        due = [seal for seal in self._whole.log.seals() if self._from_offset <= seal.seal_offset <= self._offset]
+        due = [seal for seal in self._whole.log.seals() if self._from_offset <= seal.seal_offset <= self.offset]
         return [seal for seal in due if seal not in self._told]
 
     def _told_now(self, entries: list[Entry]) -> list[Entry]:
@@ -222,7 +223,7 @@ class WholeLogReader:
                 self._told.add(entry)
                 given.append(entry)
             else:
-                self._offset = entry.next_offset
+                self.offset = entry.next_offset
                 batch = entry.batch
                 if batch.schema.names != self.schema.names:
                     batch = batch.select(self.schema.names)
