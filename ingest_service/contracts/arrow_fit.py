@@ -1,17 +1,18 @@
-"""Arrow columns to a contract's columns: which types fit, and which of their values."""
+"""Single Arrow values to those of a contract's columns: which types fit, and which of their values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from ingest_service.contracts.columns import TIMESTAMP_TYPE
 from ingest_service.contracts.contract import Column
 from ingest_service.contracts.decode import search
+from ingest_service.contracts.field_column import TIMESTAMP_TYPE
 from ingest_service.errors import BadRequest
 
 TypeTest = Callable[[pa.DataType], bool]
@@ -29,12 +30,15 @@ class Fitted:
     misfits: tuple[int, ...]
 
 
-def check_type(column: Column, wire: pa.DataType, sent: pa.DataType) -> None:
-    """Raises BadRequest when no value of the type sent can be the column's, or only by losing something."""
+def check_type(column: Column, wire: pa.DataType, sent: pa.DataType, name: str) -> None:
+    """Raises BadRequest when no value of the type sent can be the column's, or only by losing something.
+
+    name: what messages call the column.
+    """
     kind = sent.value_type if pt.is_dictionary(sent) else sent
     if pt.is_null(kind):
         return
-    wanted = f"column {column.name!r}: expected {column.type}, came {sent}"
+    wanted = f"column {name!r}: expected {column.type}, came {sent}"
     if column.is_decimal:
         if pt.is_floating(kind):
             raise BadRequest(f'{wanted}; a float is not exact: send {column.type}, or text such as "-1.5"')
@@ -46,6 +50,9 @@ def check_type(column: Column, wire: pa.DataType, sent: pa.DataType) -> None:
                 'pyarrow.compute.assume_timezone(column, "Europe/London")'
             )
         fits = pt.is_timestamp(kind)
+    elif pt.is_duration(wire):
+        # Integers are microseconds, as the column has them from the log on.
+        fits = pt.is_duration(kind) or pt.is_integer(kind)
     elif pt.is_integer(wire):
         fits = pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind)
     elif pt.is_floating(wire):
@@ -60,13 +67,13 @@ def check_type(column: Column, wire: pa.DataType, sent: pa.DataType) -> None:
         raise BadRequest(f"{wanted}; cast the column before sending it")
 
 
-def fit(column: Column, wire: pa.DataType, values: pa.Array, max_bytes: int) -> Fitted:
+def fit(column: Column, wire: pa.DataType, values: pa.Array, max_bytes: int, name: str) -> Fitted:
     """Casts a column whose type `check_type` let pass; values that don't fit become misfits.
 
     Raises BadRequest when a dictionary's values, written out, exceed `max_bytes`.
     """
     if pt.is_dictionary(values.type):
-        _check_dictionary(column, values, max_bytes)
+        _check_dictionary(name, values, max_bytes)
         values = values.dictionary_decode()
     if pt.is_null(values.type):
         return Fitted(pa.nulls(len(values), wire), finished=False, misfits=())
@@ -74,6 +81,9 @@ def fit(column: Column, wire: pa.DataType, values: pa.Array, max_bytes: int) -> 
         return _cast(_exact_integers(values), column.type, finished=True)
     if wire == TIMESTAMP_TYPE:
         return _cast(_whole_microseconds(values), wire, finished=False)
+    if pt.is_duration(wire):
+        whole = _cast(_whole_durations(values), pa.int64(), finished=False)
+        return replace(whole, values=whole.values.cast(wire))
     fitted = _cast(values, wire, finished=False)
     if pt.is_float32(wire):
         # Arrow makes a double that float32 cannot hold infinite.
@@ -120,7 +130,18 @@ def _whole_microseconds(values: pa.Array) -> pa.Array:
     return pc.subtract(us, pc.greater(pc.multiply(us, 1000), ns).cast(pa.int64())).cast(TIMESTAMP_TYPE)
 
 
-def _check_dictionary(column: Column, values: pa.DictionaryArray, max_bytes: int) -> None:
+def _whole_durations(values: pa.Array) -> pa.Array:
+    """Microseconds as integers; nanoseconds are cut off, as they are when they come as protobuf."""
+    if not pt.is_duration(values.type):
+        return values
+    if values.type.unit == "ns":
+        return pc.divide(values.cast(pa.int64()), 1000)
+    # To microseconds as decimals: seconds may be more than 64 bits of them hold, which is for the cast to find.
+    per_unit = pa.scalar(Decimal({"s": 10**6, "ms": 10**3, "us": 1}[values.type.unit]), pa.decimal128(7, 0))
+    return pc.multiply(values.cast(pa.int64()).cast(pa.decimal128(20, 0)), per_unit)
+
+
+def _check_dictionary(name: str, values: pa.DictionaryArray, max_bytes: int) -> None:
     """One long value may stand in every row: refuse before it is written out for each."""
     kind = values.type.value_type
     if not (_is_text(kind) or pt.is_binary(kind) or pt.is_large_binary(kind)):
@@ -128,6 +149,6 @@ def _check_dictionary(column: Column, values: pa.DictionaryArray, max_bytes: int
     size_bytes = pc.sum(pc.take(pc.binary_length(values.dictionary).cast(pa.int64()), values.indices)).as_py() or 0
     if size_bytes > max_bytes:
         raise BadRequest(
-            f"column {column.name!r}: expected at most {max_bytes} bytes, came {size_bytes} once its dictionary is "
+            f"column {name!r}: expected at most {max_bytes} bytes, came {size_bytes} once its dictionary is "
             "written out; send several smaller batches"
         )

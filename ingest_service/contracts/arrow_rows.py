@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from collections.abc import Iterator
 
-from ingest_service.contracts.arrow_fit import check_type, fit
+import pyarrow as pa
+
+from ingest_service.contracts.arrow_nested import Fitted, Misfit, absent, check_type, decimal_text, fit, missing
 from ingest_service.contracts.contract import Column, Contract
 from ingest_service.contracts.ipc_guard import check_sizes
 from ingest_service.contracts.judge import Broken
-from ingest_service.contracts.own_rules import NULL, TYPE
-from ingest_service.contracts.shown import shown_scalar
 from ingest_service.contracts.wire_rows import WireRows
 from ingest_service.errors import BadRequest
 
@@ -42,19 +41,15 @@ class ArrowReader:
         for column in self._contract.columns:
             wire = self._wire.field(column.name).type
             if column.name not in batch.schema.names:
-                columns[column.name] = pa.nulls(batch.num_rows, wire)
+                columns[column.name] = absent(wire, batch.num_rows)
                 continue
-            sent = batch.column(column.name)
-            fitted = fit(column, wire, sent, self._max_bytes)
+            fitted = fit(column, wire, batch.column(column.name), self._max_bytes)
             if fitted.finished:
                 finished[column.name] = fitted.values
             columns[column.name] = self._text(column, fitted.values) if fitted.finished else fitted.values
             # Rows that don't fit: a few, or the producer's mistake; either way bounded by the limit on rows.
-            for row in fitted.misfits:
-                text = f"expected {column.type}, came {shown_scalar(sent[row])}"
-                misfits.setdefault(row, []).append(Broken(TYPE, column.name, text))
-            for row in self._missing(column, fitted.values, set(fitted.misfits)):
-                misfits.setdefault(row, []).append(Broken(NULL, column.name, f"expected {column.type}, came nothing"))
+            for each in (*fitted.misfits, *self._missing(column, fitted)):
+                misfits.setdefault(each.row, []).append(Broken(each.rule, each.field, each.message))
         return WireRows(columns, batch.num_rows, finished, misfits), batch
 
     def _batch(self, ipc_stream: bytes) -> pa.RecordBatch:
@@ -94,27 +89,12 @@ class ArrowReader:
                     f"column {column.name!r} is missing: expected {column.type}, and it has to have a value"
                 )
 
-    def _missing(self, column: Column, values: pa.Array, misfits: set[int]) -> list[int]:
+    def _missing(self, column: Column, fitted: Fitted) -> Iterator[Misfit]:
         """Rows without a value in a column that has to have one. Event id and event time have rules of their own."""
-        if (
-            column.nullable
-            or not values.null_count
-            or column.name in (self._contract.event_id, self._contract.event_time)
-        ):
-            return []
-        return [row for row in _true_rows(values.is_null()) if row not in misfits]
+        if column.nullable or column.name in (self._contract.event_id, self._contract.event_time):
+            return iter(())
+        return missing(column, fitted.values.is_null(), fitted.misfits, column.name)
 
     def _text(self, column: Column, values: pa.Array) -> pa.Array:
-        """A decimal column as text, for its buf.validate rules; nulls where it has none.
-
-        Row by row: Arrow would write small numbers with an exponent ("1E-7"), which no pattern expects. Rules about the
-        text of a decimal are rare.
-        """
-        if column.name not in self._text_columns:
-            return pa.nulls(len(values), pa.string())
-        return pa.array([None if value is None else format(value, "f") for value in values.to_pylist()], pa.string())
-
-
-def _true_rows(mask: pa.Array) -> list[int]:
-    rows: list[int] = pc.indices_nonzero(mask).to_pylist()
-    return rows
+        """A decimal column as text, for its buf.validate rules; nulls where it has none."""
+        return decimal_text(values) if column.name in self._text_columns else pa.nulls(len(values), pa.string())

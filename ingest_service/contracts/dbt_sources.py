@@ -67,6 +67,12 @@ def dbt_source(contract: Contract) -> str:
 
 def duckdb_type(arrow: pa.DataType) -> str:
     """The DuckDB type that reads this column from the lake."""
+    if pt.is_list(arrow):
+        return f"{duckdb_type(arrow.value_type)}[]"
+    if pt.is_map(arrow):
+        return f"MAP({duckdb_type(arrow.key_type)}, {duckdb_type(arrow.item_type)})"
+    if pt.is_struct(arrow):
+        return f"STRUCT({', '.join(f'{_name(each.name)} {duckdb_type(each.type)}' for each in arrow)})"
     if pt.is_decimal(arrow):
         return f"DECIMAL({arrow.precision},{arrow.scale})"
     return _DUCKDB_TYPES[arrow]
@@ -80,8 +86,14 @@ def _column(name: str, arrow: pa.DataType, description: str) -> list[str]:
     ]
 
 
+def _name(name: str) -> str:
+    """A struct's field, quoted: it may be a word of SQL. protobuf's names have no quotes in them."""
+    return f'"{name}"'
+
+
 def _description(column: Column) -> str:
-    return column.doc or f"{column.name} of the event; the contract has no comment on it."
+    text = column.doc or f"{column.name} of the event; the contract has no comment on it."
+    return f"{text} In microseconds." if column.is_duration else text
 
 
 def _text(text: str) -> str:

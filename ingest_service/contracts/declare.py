@@ -12,8 +12,9 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from protovalidate import CompilationError, EvaluationError, Validator
 
-from ingest_service.contracts.columns import TIMESTAMP, columns_of
+from ingest_service.contracts.columns import columns_of
 from ingest_service.contracts.contract import Column, Contract, extension, message_class, private_pool
+from ingest_service.contracts.field_column import TIMESTAMP, message_within
 from ingest_service.contracts.protoc import OPTIONS_FILE
 from ingest_service.contracts.source_info import SourceInfo
 from ingest_service.errors import ContractError
@@ -29,7 +30,7 @@ def declared_contracts(compiled: descriptor_pb2.FileDescriptorSet, file: str) ->
     """
     declaring = next(each for each in compiled.file if each.name == file)
     source = SourceInfo(declaring)
-    plain = _without_source_info(compiled)
+    plain, commented = _without_source_info(compiled, but=""), _without_source_info(compiled, but=file)
     messages = list(private_pool(plain).FindFileByName(file).message_types_by_name.values())
     while messages:
         message = messages.pop(0)
@@ -40,12 +41,12 @@ def declared_contracts(compiled: descriptor_pb2.FileDescriptorSet, file: str) ->
         try:
             if declaring.syntax != "proto3":
                 raise ContractError(f'{file}: a contract is written in proto3; expected `syntax = "proto3";`')
-            yield _contract(message, stream, source, plain)
+            yield _contract(message, stream, source, plain, commented)
         except ContractError as error:
-            yield error
+            yield ContractError(str(error), stream.name)
 
 
-def _contract(message: Descriptor, stream: Any, source: SourceInfo, plain: bytes) -> Contract:
+def _contract(message: Descriptor, stream: Any, source: SourceInfo, plain: bytes, commented: bytes) -> Contract:
     where = source.where(message)
     if not STREAM_NAME.fullmatch(stream.name):
         raise ContractError(
@@ -71,6 +72,7 @@ def _contract(message: Descriptor, stream: Any, source: SourceInfo, plain: bytes
         columns=columns,
         schema=pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in columns]),
         descriptor_set=plain,
+        source=commented,
         content_hash=_content_hash(plain),
     )
 
@@ -82,7 +84,7 @@ def _check_event_time(message: Descriptor, name: str, where: str) -> None:
             f"{TIMESTAMP} field to its (tidemill.v1.stream) option"
         )
     field = _field(message, "event_time", name, where)
-    if field.message_type is None or field.message_type.full_name != TIMESTAMP:
+    if field.is_repeated or field.message_type is None or field.message_type.full_name != TIMESTAMP:
         raise ContractError(
             f"{where}: {message.full_name} has `event_time: {name!r}`, which is {_kind(field)}; expected a {TIMESTAMP}"
         )
@@ -93,7 +95,7 @@ def _check_event_id(message: Descriptor, name: str, columns: tuple[Column, ...],
         return
     field = _field(message, "event_id", name, where)
     column = next(column for column in columns if column.name == name)
-    if field.type != FieldDescriptor.TYPE_STRING or column.is_decimal:
+    if field.is_repeated or field.type != FieldDescriptor.TYPE_STRING or column.is_decimal:
         raise ContractError(
             f"{where}: {message.full_name} has `event_id: {name!r}`, which is {_kind(field)}; expected a string field"
         )
@@ -110,6 +112,8 @@ def _field(message: Descriptor, option: str, name: str, where: str) -> FieldDesc
 
 
 def _kind(field: FieldDescriptor) -> str:
+    if field.is_repeated:
+        return "repeated"
     if field.message_type is not None:
         return f"a {field.message_type.full_name}"
     name = next(name for name, number in descriptor_pb2.FieldDescriptorProto.Type.items() if number == field.type)
@@ -117,7 +121,9 @@ def _kind(field: FieldDescriptor) -> str:
 
 
 def _check_rules(message: Descriptor, where: str) -> None:
-    """Lets protovalidate compile the rules; it does so when it first sees the message."""
+    """Lets protovalidate compile the rules, also of messages within; it does so when it first sees a message."""
+    for inner in {each.full_name: each for field in message.fields if (each := message_within(field))}.values():
+        _check_rules(inner, where)
     try:
         Validator().collect_violations(message_class(message)())
     except CompilationError as error:
@@ -130,11 +136,13 @@ def _check_rules(message: Descriptor, where: str) -> None:
         return
 
 
-def _without_source_info(compiled: descriptor_pb2.FileDescriptorSet) -> bytes:
+def _without_source_info(compiled: descriptor_pb2.FileDescriptorSet, *, but: str) -> bytes:
+    """All files without lines and comments, but one."""
     plain = descriptor_pb2.FileDescriptorSet()
     plain.CopyFrom(compiled)
     for file in plain.file:
-        file.ClearField("source_code_info")
+        if file.name != but:
+            file.ClearField("source_code_info")
     return plain.SerializeToString(deterministic=True)
 
 

@@ -16,11 +16,12 @@ class Decoder:
     """Decodes messages of one type; thread-safe.
 
     Columns are what protobuf has: decimals are still strings, unsigned integers unsigned, times in UTC microseconds
-    (floored; a time beyond them saturates, and is found by the rule `tidemill.timestamp`).
+    (floored; a time beyond them saturates, and is found by the rule `tidemill.timestamp`), durations in microseconds
+    (the rest cut off; saturating, found by `tidemill.duration`).
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
-        config = ptars.PtarsConfig(timestamp_unit="us")
+        config = ptars.PtarsConfig(timestamp_unit="us", duration_unit="us")
         self._handler = ptars.HandlerPool([descriptor.file], config=config).get_for_message(descriptor)
         self.schema: pa.Schema = self._handler.schema()
 

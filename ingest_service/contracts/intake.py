@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.message import DecodeError, Message
 
+from ingest_service.contracts.arrow_message import MessageBuilder
 from ingest_service.contracts.arrow_rows import ArrowReader
-from ingest_service.contracts.columns import TIMESTAMP_TYPE
 from ingest_service.contracts.contract import Contract, message_class
 from ingest_service.contracts.decode import Decoder
 from ingest_service.contracts.judge import Broken, Judge
@@ -67,6 +66,7 @@ class Intake:
         self._proofs = proofs_of(descriptor, self._decoder.schema)
         self._own_rules = own_rules(contract, limits.future_us)
         self._judge = Judge(contract)
+        self._messages = MessageBuilder(contract, self._message)
         self._arrow = ArrowReader(
             contract, self._decoder.schema, self._proofs.columns, limits.max_rows, limits.max_bytes
         )
@@ -98,7 +98,7 @@ class Intake:
         contract's, or when it is larger than the limits. A single value that does not fit quarantines its row.
         """
         rows, batch = self._arrow.read(ipc_stream)
-        rejected = self._rejected(rows, now_us, lambda row: self._built(rows, row))
+        rejected = self._rejected(rows, now_us, lambda row: self._messages.build(rows, row))
         return Validated(
             self._finish(rows, rejected), rows.row_count, _quarantined(rejected, lambda row: row_as_json(batch, row))
         )
@@ -132,10 +132,9 @@ class Intake:
     def _own_masks(self, rows: WireRows, latest_us: int) -> list[tuple[OwnRule, pa.Array]]:
         """Tidemill's rules that some row breaks, each with the rows where it holds."""
         masks = []
+        columns = {**rows.columns, **rows.finished}
         for rule in self._own_rules:
-            if rule.column in rows.finished:
-                continue
-            mask = rule.holds(rows.columns[rule.column], latest_us)
+            mask = rule.holds(columns, latest_us)
             if mask.null_count:
                 mask = pc.fill_null(mask, True)
             if mask.false_count:
@@ -144,22 +143,6 @@ class Intake:
 
     def _parsed(self, message: bytes) -> Message:
         return self._message.FromString(message)
-
-    def _built(self, rows: WireRows, row: int) -> Message:
-        """The message that an Arrow row stands for; what is null, or did not fit, is not set."""
-        message = self._message()
-        for column in self.contract.columns:
-            scalar = rows.finished.get(column.name, rows.columns[column.name])[row]
-            if not scalar.is_valid:
-                continue
-            if column.type == TIMESTAMP_TYPE:
-                seconds, microseconds = divmod(scalar.value, 1_000_000)
-                time = getattr(message, column.name)
-                time.seconds, time.nanos = seconds, microseconds * 1000
-            else:
-                value = scalar.as_py()
-                setattr(message, column.name, format(value, "f") if isinstance(value, Decimal) else value)
-        return message
 
     def _malformed(self, reason: str) -> Broken:
         return Broken(

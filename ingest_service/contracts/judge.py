@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from protovalidate import EvaluationError, Validator
 
 from ingest_service.contracts.contract import Contract
+from ingest_service.contracts.field_column import is_wrapper
 from ingest_service.contracts.own_rules import RULE_FAILED
-from ingest_service.contracts.shown import shown
+from ingest_service.contracts.shown import SHOWN_CHARACTERS, shown
 
 
 class Broken(NamedTuple):
-    """A rule that a row breaks. `field` is empty where the rule is about the message as a whole."""
+    """A rule that a row breaks.
+
+    field: the path of the value, such as `quantity`, `lines[2].price` or `labels["colour"]`; a oneof's name where the
+        rule is about the oneof; empty where it is about the message as a whole.
+    """
 
     rule: str
     field: str
@@ -26,7 +33,11 @@ class Judge:
 
     def __init__(self, contract: Contract) -> None:
         self._validator = Validator()
-        self._order = {column.name: index for index, column in enumerate(contract.columns)}
+        self._order: dict[str, int] = {}
+        for index, column in enumerate(contract.columns):
+            self._order[column.name] = index
+            if column.oneof:
+                self._order.setdefault(column.oneof, index)
 
     def broken(self, message: Message) -> list[Broken]:
         """The buf.validate rules that the message breaks, by field and rule."""
@@ -41,26 +52,50 @@ class Judge:
 
         Rules about the message as a whole come last; None if there is no rule.
         """
-        return min(broken, key=lambda each: self._order.get(each.field, len(self._order)), default=None)
+        return min(broken, key=self._position, default=None)
+
+    def _position(self, broken: Broken) -> int:
+        root = re.split(r"[.\[{]", broken.field, maxsplit=1)[0]
+        return self._order.get(root, len(self._order))
 
 
 def _broken(proto: Any, message: Message) -> Broken:
-    field = proto.field.elements[0].field_name if proto.field and proto.field.elements else ""
+    path = list(proto.field.elements) if proto.field else []
     text = proto.message or f"must keep the rule {proto.rule_id}"
-    if not field:
+    if not path:
         return Broken(proto.rule_id, "", f"expected of the row: {text}")
-    return Broken(proto.rule_id, field, f"{text}, came {_shown_field(message, field)}")
+    if proto.for_key:
+        return Broken(proto.rule_id, shown_path(path), f"of the key: {text}, came {shown(path[-1].subscript.value)}")
+    return Broken(proto.rule_id, shown_path(path), f"{text}, came {_came(message, path)}")
 
 
-def _shown_field(message: Message, field: str) -> str:
-    descriptor = message.DESCRIPTOR.fields_by_name[field]
-    if descriptor.has_presence and not message.HasField(field):
-        return shown(None)
-    value = getattr(message, field)
-    if descriptor.message_type is None:
+def shown_path(path: Sequence[Any]) -> str:
+    """A violation's place as protovalidate writes it: `lines[2].price`, `labels["colour"]`."""
+    text = ""
+    for element in path:
+        text += f".{element.field_name}" if text else element.field_name
+        subscript = element.subscript
+        if subscript is not None:
+            text += f"[{json.dumps(subscript.value, ensure_ascii=False)}]"
+    return text
+
+
+def _came(message: Message, path: Sequence[Any]) -> str:
+    """The value at a place, for a message; a oneof's is what is missing."""
+    value: Any = message
+    for element in path:
+        field = value.DESCRIPTOR.fields_by_name.get(element.field_name)
+        if field is None or (field.has_presence and not value.HasField(element.field_name)):
+            return shown(None)
+        value = getattr(value, element.field_name)
+        if element.subscript is not None:
+            value = value[element.subscript.value]
+        elif is_wrapper(field):
+            value = value.value
+    if not isinstance(value, Message):
         return shown(value)
     try:
-        return str(value.ToJsonString())
-    except ValueError:
-        # A time that the calendar does not have.
-        return f"{value.seconds} s since 1970"
+        return str(value.ToJsonString())  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):
+        # No time or duration, or one that the calendar does not have.
+        return " ".join(str(value).split())[:SHOWN_CHARACTERS] or "nothing in it"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.descriptor import FieldDescriptor
 
+from ingest_service.contracts.formats import FORMATS
 from ingest_service.contracts.portable_pattern import is_portable
 
 Kernel = Callable[[pa.Array], pa.Array]
@@ -35,6 +37,8 @@ _LONGEST = 2**31 - 1
 """Arrow measures strings in int32, rules in uint64."""
 _LATEST_S = 253_402_300_800
 """Year 10000."""
+_A_MOMENT_US = 1_000_000
+"""What is so near to now may look otherwise by the time that protovalidate would be asked."""
 
 
 def kernels_of(kind: str, given: Given, field: FieldDescriptor, column: pa.DataType) -> tuple[Kernel, ...] | None:
@@ -43,32 +47,35 @@ def kernels_of(kind: str, given: Given, field: FieldDescriptor, column: pa.DataT
     column: the Arrow type of the values that the kernels will see.
     """
     if kind in _INTEGERS or kind in _FLOATS:
-        kernels = [_number_kernel(name, value, column) for name, value in given.items()]
+        kernels = {name: _number_kernel(name, value, column) for name, value in given.items()}
     elif kind == "string":
-        kernels = [_string_kernel(name, value, column) for name, value in given.items()]
+        kernels = {name: _string_kernel(name, value, column) for name, value in given.items()}
     elif kind == "bytes":
-        kernels = [_bytes_kernel(name, value, column) for name, value in given.items()]
+        kernels = {name: _bytes_kernel(name, value, column) for name, value in given.items()}
     elif kind == "bool":
-        kernels = [_bool_kernel(name, value, column) for name, value in given.items()]
+        kernels = {name: _bool_kernel(name, value, column) for name, value in given.items()}
     elif kind == "enum":
-        kernels = [_enum_kernel(name, value, field, column) for name, value in given.items()]
-    elif kind == "timestamp":
-        kernels = [_timestamp_kernel(name, value, column) for name, value in given.items()]
+        kernels = {name: _enum_kernel(name, value, field, column) for name, value in given.items()}
+    elif kind in ("timestamp", "duration"):
+        kernels = {name: _time_kernel(name, value, column) for name, value in given.items()}
     else:
         return None
-    known = tuple(kernel for kernel in kernels if kernel is not None)
-    return known if len(known) == len(kernels) and _encloses(given) else None
+    known = {name: kernel for name, kernel in kernels.items() if kernel is not None}
+    return tuple(_with_range_excluded(given, known)) if len(known) == len(kernels) else None
 
 
-def _encloses(given: Given) -> bool:
-    """Whether lower and upper bound, where both are set, enclose a range; the other way round they exclude one."""
-    lower = given.get("gt", given.get("gte"))
-    upper = given.get("lt", given.get("lte"))
-    if lower is None or upper is None:
-        return True
-    if hasattr(lower, "ToNanoseconds"):
-        return bool(lower.ToNanoseconds() < upper.ToNanoseconds())
-    return bool(lower < upper)
+def _with_range_excluded(given: Given, kernels: dict[str, Kernel]) -> Iterable[Kernel]:
+    """Lower and upper bound enclose a range; where the lower one is above the upper one, they exclude it."""
+    lower = next((name for name in ("gt", "gte") if name in given), None)
+    upper = next((name for name in ("lt", "lte") if name in given), None)
+    if lower is None or upper is None or _number(given[lower]) <= _number(given[upper]):
+        return kernels.values()
+    above, below = kernels.pop(lower), kernels.pop(upper)
+    return [*kernels.values(), lambda values: pc.or_(above(values), below(values))]
+
+
+def _number(bound: Any) -> Any:
+    return bound.ToNanoseconds() if hasattr(bound, "ToNanoseconds") else bound
 
 
 def _number_kernel(name: str, value: Any, column: pa.DataType) -> Kernel | None:
@@ -96,7 +103,9 @@ def _string_kernel(name: str, value: Any, column: pa.DataType) -> Kernel | None:
     if name in _LENGTHS:
         return _length_kernel(name, value, "binary_length" if name.endswith("bytes") else "utf8_length")
     if name == "pattern":
-        return _pattern_kernel(value)
+        return _pattern_kernel(value) if is_portable(value) else None
+    if name in FORMATS:
+        return _pattern_kernel(FORMATS[name]) if value else None
     if name in _MATCHES:
         return lambda values: _MATCHES[name](values, value)
     if name == "const":
@@ -119,8 +128,6 @@ def _length_kernel(name: str, value: int, measure: str) -> Kernel:
 
 
 def _pattern_kernel(pattern: str) -> Kernel | None:
-    if not is_portable(pattern):
-        return None
     try:
         pc.match_substring_regex(pa.array([""]), pattern=pattern)
     except pa.ArrowInvalid:
@@ -128,14 +135,38 @@ def _pattern_kernel(pattern: str) -> Kernel | None:
     return lambda values: pc.match_substring_regex(values, pattern=pattern)
 
 
-def _timestamp_kernel(name: str, value: Any, column: pa.DataType) -> Kernel | None:
+def _time_kernel(name: str, value: Any, column: pa.DataType) -> Kernel | None:
     """Rows hold whole microseconds, the rule may hold nanoseconds: what is within one of the bound is not proven."""
+    if name in ("lt_now", "gt_now"):
+        return _now_kernel(name, column) if value else None
+    if name == "within":
+        return _within_kernel(value.ToNanoseconds() // 1000, column) if value.seconds <= _LATEST_S else None
     if name not in _COMPARE or abs(value.seconds) > _LATEST_S:
         return None
     bound_us = value.ToNanoseconds() // 1000
     if name in ("gt", "gte"):
         return _comparison("greater", pa.scalar(bound_us + 1, column))
     return _comparison("less", pa.scalar(bound_us - 1, column))
+
+
+def _now_kernel(name: str, column: pa.DataType) -> Kernel:
+    """protovalidate takes its own clock, the system's: so does this, a moment earlier."""
+    if name == "lt_now":
+        return lambda values: pc.less(values, pa.scalar(_now_us() - 1, column))
+    return lambda values: pc.greater(values, pa.scalar(_now_us() + _A_MOMENT_US, column))
+
+
+def _within_kernel(span_us: int, column: pa.DataType) -> Kernel:
+    def kernel(values: pa.Array) -> pa.Array:
+        now_us = _now_us()
+        earliest = pa.scalar(now_us - span_us + _A_MOMENT_US, column)
+        return pc.and_(pc.greater(values, earliest), pc.less(values, pa.scalar(now_us + span_us - 1, column)))
+
+    return kernel
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _membership(name: str, members: list[Any], column: pa.DataType) -> Kernel | None:
