@@ -170,6 +170,10 @@ class LiveViews:
             columns=description.columns,
         )
 
+    def streams(self) -> dict[str, str]:
+        """The stream of every live model, by the model's name; "" for one that was refused."""
+        return {name: each.plan.description.stream if each.plan else "" for name, each in self._handles.items()}
+
     def query(self, query: ViewQuery) -> ViewResult:
         """Reads a view's rows, as they are or as they were at a seal.
 

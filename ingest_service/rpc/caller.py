@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from ingest_service.errors import PermissionDenied
+
 
 class Caller(Protocol):
     """Who calls, and what they want to do."""
@@ -32,6 +34,20 @@ class Anyone:
 
 
 @dataclass(frozen=True, slots=True)
+class Nobody:
+    """Where a caller should be known, and is not."""
+
+    def check(self, stream: str) -> None:
+        """Refuses everything."""
+        raise PermissionDenied(f"nobody is known to ask for stream {stream!r}", "a caller")
+
+    def may_see(self, stream: str) -> bool:
+        """Shows nothing."""
+        del stream
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """The call that is being answered: its caller, and where its server counts refusals, by reason."""
 
@@ -41,6 +57,14 @@ class Call:
 
 CALL: ContextVar[Call] = ContextVar("tidemill_call")
 """Set by the server's interceptor for each call; tasks and threads that a handler starts inherit it."""
+
+
+def caller(*, guarded: bool) -> Caller:
+    """Whose call this is. Outside a call everything is allowed, or, where keys are asked for (`guarded`), nothing."""
+    call = CALL.get(None)
+    if call is not None:
+        return call.caller
+    return Nobody() if guarded else Anyone()
 
 
 def refusals() -> Counter[str]:

@@ -12,8 +12,9 @@ import grpc
 import pyarrow as pa
 from google.protobuf import struct_pb2, timestamp_pb2
 
-from ingest_service.errors import BadRequest
+from ingest_service.errors import BadRequest, UnknownView
 from ingest_service.live import LiveViews, Operator, SealedRange, ViewColumn, ViewFilter, ViewQuery
+from ingest_service.rpc.caller import caller
 from ingest_service.rpc.status import answers
 from tidemill.v1 import views_pb2, views_pb2_grpc
 
@@ -26,15 +27,25 @@ _Call = grpc.aio.ServicerContext[Any, Any]
 class ViewServicer(views_pb2_grpc.ViewServiceServicer):
     """Tells of live views and reads them."""
 
-    def __init__(self, views: LiveViews) -> None:
+    def __init__(self, views: LiveViews, *, guarded: bool = False) -> None:
+        """`guarded`: see `Streams`."""
         self._views = views
+        self._guarded = guarded
+
+    def _visible(self) -> list[str]:
+        """The views of streams that the caller may read: of others it is not told that they exist."""
+        known = caller(guarded=self._guarded)
+        return [view for view, stream in self._views.streams().items() if known.may_see(stream)]
 
     @answers
     async def ListViews(self, request: views_pb2.ListViewsRequest, context: _Call) -> views_pb2.ListViewsResponse:
         """All live views, by name."""
         del request, context
         response = views_pb2.ListViewsResponse()
+        visible = self._visible()
         for status in await asyncio.to_thread(self._views.status):
+            if status.view not in visible:
+                continue
             response.views.add(
                 view=status.view,
                 stream=status.stream,
@@ -53,6 +64,9 @@ class ViewServicer(views_pb2_grpc.ViewServiceServicer):
     async def QueryView(self, request: views_pb2.QueryViewRequest, context: _Call) -> views_pb2.QueryViewResponse:
         """A view's rows, as they are or as they were sealed."""
         del context
+        visible = self._visible()
+        if request.view not in visible:
+            raise UnknownView(request.view, visible)
         result = await asyncio.to_thread(self._views.query, _query(request))
         response = views_pb2.QueryViewResponse(
             columns=[_column(column) for column in result.columns], offset=result.offset

@@ -34,11 +34,12 @@ group by all
 class IngestProcess:
     """`python -m ingest_service` in a data folder; it can be killed and started again on the same port."""
 
-    def __init__(self, folder: Path, manifest: Path | None = None) -> None:
+    def __init__(self, folder: Path, manifest: Path | None = None, *options: str) -> None:
         self.data = folder / "data"
         self.log = folder / "service.log"
         self.port = 0
         self._manifest = manifest
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,6 +57,7 @@ class IngestProcess:
         command += ["--listen", f"127.0.0.1:{self.port}"]
         if self._manifest is not None:
             command += ["--manifest", str(self._manifest)]
+        command += self._options
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import click
 
@@ -16,6 +17,16 @@ address = click.option(
     show_envvar=True,
     metavar="HOST:PORT",
     help="Where the ingest service listens.",
+)
+data_folder = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="TIDEMILL_DATA",
+    default=Path(".tidemill"),
+    show_default=True,
+    show_envvar=True,
+    metavar="DIR",
+    help="The data folder.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, for programs.")
 
