@@ -9,23 +9,26 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 
+from ingest_service.access import KeyFile, Keyring, TlsFiles, check_reach, is_loopback
 from ingest_service.clock import Clock, SystemClock
-from ingest_service.contracts import Intake, load_contracts
+from ingest_service.contracts import Contract, ContractStore, load_contracts, standings
 from ingest_service.data.folder import lock_folder
-from ingest_service.errors import ConfigError
-from ingest_service.lake import LakeExporter
+from ingest_service.errors import ConfigError, ContractError
+from ingest_service.lake import LakeExporter, WholeLog
 from ingest_service.live import LiveViews
 from ingest_service.log import PARTITION, Log, LogSettings
 from ingest_service.rpc.append import AppendServicer
+from ingest_service.rpc.auth import Guard
 from ingest_service.rpc.parts import StreamParts, Streams
+from ingest_service.rpc.read import ReadServicer
 from ingest_service.rpc.server import Server
 from ingest_service.rpc.streams import StreamServicer
 from ingest_service.rpc.views import ViewServicer
 
 _DECODE_THREADS = 2
+_READ_THREADS = 2
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class ServiceConfig:
     manifest: dbt's manifest of the live models; None: no live views. host, port: where it listens; port 0 takes a
     free one. lake: the lake's folder or URL; None: below `data`. store: the live views' database as a SQLAlchemy
     URL; None: SQLite below `data`. export_interval_s: how often the lake follows the log by itself, in seconds; 0:
-    only when asked. allow_open_network: listen beyond loopback although nobody is asked who they are.
+    only when asked. tls: the files of TLS; None: plain text. Keys are asked for when the data folder has a key file.
+    allow_open_network: listen beyond loopback also without TLS and keys.
     """
 
     data: Path
@@ -49,6 +53,7 @@ class ServiceConfig:
     lake: str | None = None
     store: str | None = None
     export_interval_s: float = 30.0
+    tls: TlsFiles | None = None
     allow_open_network: bool = False
     log: LogSettings = field(default_factory=LogSettings)
 
@@ -67,11 +72,10 @@ class ServiceConfig:
             )
         if self.export_interval_s < 0:
             raise ConfigError(f"--export-interval: expected seconds, 0 or more; came {self.export_interval_s}")
-        if not _is_loopback(self.host) and not self.allow_open_network:
-            raise ConfigError(
-                f"--listen: {self.host} is reachable from other machines, and this release has neither TLS nor keys. "
-                "Listen on 127.0.0.1, or say --allow-open-network where the network itself is closed"
-            )
+        if self.tls is not None:
+            self.tls.check()
+        keys = KeyFile(self.data)
+        check_reach("--listen", self.host, self.tls, keys, allow_open_network=self.allow_open_network)
 
     def lake_uri(self, stream: str) -> str:
         """Where a stream's lake table is; absolute, because clients are told it."""
@@ -99,40 +103,74 @@ class Service:
     def _open(self) -> None:
         config = self._config
         self._closing.enter_context(lock_folder(config.data))
+        self._keyring = Keyring(config.data, self._clock) if KeyFile(config.data).exists() else None
+        if self._keyring is None:
+            level = logging.INFO if is_loopback(config.host) else logging.WARNING
+            log.log(level, "open: whoever reaches %s may send and read; `tidemill key create` makes a key", config.host)
+        else:
+            log.info("API keys are asked for; %d are valid", len(self._keyring))
+        parts: dict[str, StreamParts] = {}
+        refused: dict[str, ContractError] = {}
+        contracts = ContractStore(config.data / "contracts")
         loaded = load_contracts(config.proto)
         for problem in loaded.problems:
-            log.error("contract refused, its stream does not start: %s", problem)
-        if not loaded.contracts:
-            raise ConfigError(f"--proto: no contract in {config.proto}: no stream could be served")
-        parts: dict[str, StreamParts] = {}
-        for name, contract in loaded.contracts.items():
-            stream_log = Log.open(
-                config.data / "log" / name / str(PARTITION), contract.log_spec(), clock=self._clock, settings=config.log
-            )
-            self._closing.callback(stream_log.close)
-            lake = LakeExporter(stream_log, name, config.lake_uri(name))
-            lake.ensure()
-            if config.export_interval_s:
-                lake.start(config.export_interval_s)
-            self._closing.callback(lake.stop)
-            parts[name] = StreamParts(contract, Intake(contract), stream_log, lake)
-            log.info("stream %s: %d rows, message %s", name, stream_log.durable_offset, contract.message_type)
-        self._streams = Streams(parts)
-        logs = {name: each.log for name, each in parts.items()}
+            log.error("contract refused: %s", problem.text)
+        for name, standing in standings(loaded, contracts).items():
+            if standing.refusal is not None:
+                log.error("stream %s takes no events: %s", name, standing.refusal)
+            try:
+                if standing.contract is None:
+                    refused[name] = standing.refusal or ContractError("it has no contract", name)
+                    continue
+                parts[name] = self._open_stream(standing.contract, contracts, standing.refusal)
+            except ContractError as error:
+                log.error("stream %s could not be opened: %s", name, error)
+                refused[name] = error
+        if not any(each.refusal is None for each in parts.values()):
+            log.error("--proto: no contract in %s can be used: no stream takes events", config.proto)
+        self._streams = Streams(parts, refused=refused, guarded=self._keyring is not None)
+        logs = {name: each.whole for name, each in parts.items()}
         self._views = LiveViews.open(config.manifest, config.store_url(), logs, clock=self._clock)
         self._closing.callback(self._views.close)
 
-    async def run(self, ready: Callable[[str], None]) -> None:
-        """Serve until SIGINT or SIGTERM; `ready` gets the address once calls are answered."""
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, stopping.set)
-        with ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode") as executor:
+    def _open_stream(self, contract: Contract, contracts: ContractStore, refusal: ContractError | None) -> StreamParts:
+        """A stream's parts; its contract is kept as the one in force once its rows turned out to fit it."""
+        config, name = self._config, contract.stream
+        folder = config.data / "log" / name / str(PARTITION)
+        stream_log = Log.open(folder, contract.log_spec(), clock=self._clock, settings=config.log)
+        self._closing.callback(stream_log.close)
+        if refusal is None:
+            contracts.keep(contract)
+        lake = LakeExporter(stream_log, name, config.lake_uri(name))
+        lake.ensure()
+        if config.export_interval_s:
+            lake.start(config.export_interval_s)
+        self._closing.callback(lake.stop)
+        log.info("stream %s: %d rows, message %s", name, stream_log.durable_offset, contract.message_type)
+        whole = WholeLog(stream_log, config.lake_uri(name))
+        return StreamParts(contract, stream_log, lake, whole, contracts, refusal)
+
+    async def run(self, ready: Callable[[str], None], stopping: asyncio.Event | None = None) -> None:
+        """Serve until SIGINT or SIGTERM or, in a program that keeps its own signals, until `stopping` is set.
+
+        `ready` gets the address once calls are answered.
+        """
+        if stopping is None:
+            stopping = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for name in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(name, stopping.set)
+        with (
+            ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode") as executor,
+            ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read") as readers,
+        ):
             server = Server(
                 AppendServicer(self._streams, self._clock, executor),
+                ReadServicer(self._streams, readers),
                 StreamServicer(self._streams),
-                ViewServicer(self._views),
+                ViewServicer(self._views, guarded=self._keyring is not None),
+                guard=Guard(self._keyring),
+                tls=self._config.tls,
             )
             port = await server.start(self._config.host, self._config.port)
             ready(f"{self._config.host}:{port}")
@@ -143,15 +181,6 @@ class Service:
     def close(self) -> None:
         """Stop the views, the exporters and the logs, in this order. Idempotent."""
         self._closing.close()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(config: ServiceConfig, ready: Callable[[str], None]) -> None:

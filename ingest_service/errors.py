@@ -2,6 +2,7 @@
 
     IngestError
     ├── ContractError            a .proto file that is no contract; its stream stops, the service does not
+    │   └── IncompatibleContract a changed contract that rows, readers or producers of the one in force do not fit
     ├── UnknownStream            no contract has that stream name
     ├── UnknownView              no live view has that name
     ├── BadRequest               the request itself is wrong: a retry cannot help
@@ -23,13 +24,42 @@ ErrorInfo), under the names that they have here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 
 class IngestError(Exception):
     """Root of the service's errors; its text says what was expected, what came and what to do."""
 
 
 class ContractError(IngestError):
-    """A .proto file that is no contract, or whose contract is wrong."""
+    """A .proto file that is no contract, or whose contract is wrong. `stream`: its name where it is known, or ""."""
+
+    def __init__(self, message: str, stream: str = "") -> None:
+        super().__init__(message)
+        self.stream = stream
+
+
+class Breach(NamedTuple):
+    """What a changed contract breaks at one place: the field's path, empty for the message as a whole, and how."""
+
+    field: str
+    message: str
+
+
+class IncompatibleContract(ContractError):
+    """A changed contract that cannot take the place of the one in force; `changes` is all that it breaks."""
+
+    def __init__(self, stream: str, changes: Sequence[Breach]) -> None:
+        listed = "; ".join(
+            f"{change.field}: {change.message}" if change.field else change.message for change in changes
+        )
+        super().__init__(
+            f"stream {stream!r}: the contract can't change like this, {len(changes)} of the changes break something: "
+            f"{listed}. Take them back, or declare another stream for them and read both in one dbt model",
+            stream,
+        )
+        self.changes = tuple(changes)
 
 
 class UnknownStream(IngestError):

@@ -15,10 +15,14 @@ from ingest_service.errors import ContractError
 
 
 class Problem(NamedTuple):
-    """A file that is no contract although it should be: the file below the root, and what to do about it."""
+    """A file that is no contract although it should be: the file below the root, and what to do about it.
+
+    stream: the stream that it claims, where that much could be read; else empty.
+    """
 
     file: str
     text: str
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def load_contracts(proto_root: Path) -> LoadedContracts:
             if isinstance(contract, Contract):
                 found.append(contract)
             else:
-                problems.append(Problem(file, str(contract)))
+                problems.append(Problem(file, str(contract), contract.stream))
     return LoadedContracts(_by_stream(found, problems), tuple(sorted(problems)))
 
 
@@ -96,6 +100,7 @@ def _by_stream(found: list[Contract], problems: list[Problem]) -> dict[str, Cont
                     contract.file,
                     f"{contract.file}: {contract.message_type} claims the stream name {stream!r}, and so does "
                     f"{others}; a stream has one contract: rename one, or take its (tidemill.v1.stream) option away",
+                    stream,
                 )
             )
     return {stream: claimed[0] for stream, claimed in sorted(claims.items()) if len(claimed) == 1}

@@ -55,6 +55,7 @@ ANSWERS: dict[type[errors.IngestError], Answer] = {
     errors.UnknownView: Answer(_Code.NOT_FOUND, "UNKNOWN_VIEW"),
     errors.ProducerError: Answer(_Code.OUT_OF_RANGE, "OUT_OF_SEQUENCE"),
     errors.ContractError: Answer(_Code.FAILED_PRECONDITION, "CONTRACT_REFUSED"),
+    errors.IncompatibleContract: Answer(_Code.FAILED_PRECONDITION, "CONTRACT_INCOMPATIBLE"),
     errors.ViewRefused: Answer(_Code.FAILED_PRECONDITION, "VIEW_REFUSED"),
     errors.OffsetDropped: Answer(_Code.NOT_FOUND, "OFFSET_DROPPED"),
     errors.LogDamaged: Answer(_Code.DATA_LOSS, "LOG_DAMAGED"),

@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pb2, timestamp_pb2
 
 from ingest_service.errors import BadRequest
 from ingest_service.log import QuarantinedRow, Seal, Verdict
+from ingest_service.rpc.contracts import apply_contracts
 from ingest_service.rpc.parts import StreamParts, Streams
 from ingest_service.rpc.status import answers
 from tidemill.v1 import append_pb2, streams_pb2, streams_pb2_grpc
@@ -33,7 +34,10 @@ class StreamServicer(streams_pb2_grpc.StreamServiceServicer):
     ) -> streams_pb2.ListStreamsResponse:
         """All streams, by name."""
         del request, context
-        return streams_pb2.ListStreamsResponse(streams=[_status(parts) for _, parts in self._streams.items()])
+        listed = {name: _status(parts) for name, parts in self._streams.items()}
+        for name, error in self._streams.refused():
+            listed[name] = streams_pb2.StreamStatus(stream=name, error=str(error))
+        return streams_pb2.ListStreamsResponse(streams=[status for _, status in sorted(listed.items())])
 
     @answers
     async def GetStream(self, request: streams_pb2.GetStreamRequest, context: _Call) -> streams_pb2.GetStreamResponse:
@@ -46,6 +50,14 @@ class StreamServicer(streams_pb2_grpc.StreamServiceServicer):
             descriptors=descriptor_pb2.FileDescriptorSet.FromString(parts.contract.descriptor_set),
             arrow_schema=parts.log.schema.serialize().to_pybytes(),
         )
+
+    @answers
+    async def ApplyContract(
+        self, request: streams_pb2.ApplyContractRequest, context: _Call
+    ) -> streams_pb2.ApplyContractResponse:
+        """Compare a changed contract with the one in force, and put it in force."""
+        del context
+        return await asyncio.to_thread(apply_contracts, self._streams, request)
 
     @answers
     async def ListQuarantine(
@@ -103,6 +115,7 @@ def _status(parts: StreamParts) -> streams_pb2.StreamStatus:
         durable_offset=log.durable_offset,
         lake_offset=lake.offset,
         lake_uri=lake.uri,
+        error=parts.error,
         counts=streams_pb2.Counts(
             sent=counts.sent,
             received_counted=counts.received_counted,
