@@ -85,7 +85,11 @@ class LiveView:
         if rows.base_offset > self.offset:
             raise ViewStopped(f"expected the row at offset {self.offset}, and the log gave {rows.base_offset}")
         if rows.next_offset > self.offset:
-            self._apply_or_halve(rows.batch.slice(self.offset - rows.base_offset))
+            batch = rows.batch.slice(self.offset - rows.base_offset)
+            if batch.schema.names != self._schema.names:
+                # The contract has gained columns since the view was planned: it does not know them.
+                batch = batch.select(self._schema.names)
+            self._apply_or_halve(batch)
 
     def _take_seal(self, seal: Seal) -> None:
         """Copies the dates' rows, unless the view is past the seal, and so made its copy before."""

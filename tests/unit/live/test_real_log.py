@@ -1,6 +1,7 @@
 """The views over the service's own log, restarts of both included."""
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -35,3 +36,29 @@ def test_acknowledged_rows_and_seals_reach_the_view(kit: Any) -> None:
             views.close()
             log.close()
     assert seal.seal_offset == 600
+
+
+def test_views_go_on_when_the_contract_gains_a_column(kit: Any) -> None:
+    manifest = kit.manifest({"sales": kit.SALES})
+    log = Log.open(kit.folder / "log", kit.log.spec)
+    views = LiveViews.open(manifest, kit.url, {"order_lines": log})
+    try:
+        rows = batch(kit, [kit.line(minute, customer_id=minute) for minute in range(10)])
+        log.append(Append(rows, 10)).result(timeout=30)
+        # In the middle, as a field may stand in its message.
+        wider = kit.SCHEMA.insert(2, pa.field("shop", pa.string()))
+        log.apply_spec(replace(log.spec, schema=wider, contract_version=2))
+        new = [rows.column(name) if name != "shop" else pa.array(["Leeds"] * 10) for name in wider.names]
+        log.append(Append(pa.RecordBatch.from_arrays(new, schema=wider), 10)).result(timeout=30)
+        assert views.query(ViewQuery("sales", after_offset=20)).table["lines"].to_pylist() == [2] * 10
+    finally:
+        views.close()
+    # A new contract version is another definition: the view is rebuilt from the log, old rows included.
+    views = LiveViews.open(manifest, kit.url, {"order_lines": log})
+    try:
+        log.append(Append(pa.RecordBatch.from_arrays(new, schema=wider), 10)).result(timeout=30)
+        assert views.query(ViewQuery("sales", after_offset=30)).table["lines"].to_pylist() == [3] * 10
+        assert [status.error for status in views.status()] == [""]
+    finally:
+        views.close()
+        log.close()
