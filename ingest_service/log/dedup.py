@@ -2,79 +2,123 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest_service.log.id_hash import IdHash
+from ingest_service.log.id_table import IdTable
 
 
 class DedupWindow:
     """The last `ids_max` event ids, none older than `age_max_us` by append time. Not thread-safe.
 
-    Membership is one Python set of strings, filled and asked by whole batches: set operations loop in C. Ids leave in
-    the batches they came in, and after the next batch came: the window may hold one batch more than `ids_max`.
+    Ids are in tables of half the window, which are dropped as a whole once none of their ids is in the window any more:
+    memory is bounded by one and a half times the window. Whole batches are looked up and added at once.
     """
 
-    def __init__(self, ids_max: int, age_max_us: int) -> None:
+    def __init__(self, ids_max: int, age_max_us: int, hash_: IdHash | None = None) -> None:
         self._ids_max = ids_max
         self._age_max_us = age_max_us
-        self._ids: set[str] = set()
-        self._batches: deque[tuple[int, list[str]]] = deque()
-        self._staged: list[tuple[int, list[str]]] = []
+        self._hash = hash_ or IdHash()
+        # Each with how many ids came before it; the newest last.
+        self._tables: list[tuple[int, IdTable]] = [(0, IdTable())]
 
     def take(self, column: pa.Array, append_time_us: int) -> np.ndarray | None:
         """Add a batch's ids; the indices of its duplicates (int64, rising), or None when there are none.
 
         A duplicate is an id that is in the window or earlier in the batch. Null ids are never duplicates.
         """
-        self._expire(append_time_us)
-        ids = column.to_pylist()
-        fresh = set(ids)
-        duplicates = None
-        if len(fresh) != len(ids) or not self._ids.isdisjoint(fresh):
-            # Only a batch that holds a duplicate is looked through row by row.
-            seen: set[str | None] = set()
-            flags = np.zeros(len(ids), dtype=bool)
-            for index, event_id in enumerate(ids):
-                if event_id is None:
-                    continue
-                if event_id in self._ids or event_id in seen:
-                    flags[index] = True
-                seen.add(event_id)
-            duplicates = np.flatnonzero(flags)
-            fresh -= self._ids
-        fresh.discard(None)
-        added = list(fresh)
-        self._ids.update(added)
-        self._staged.append((append_time_us, added))
-        return duplicates if duplicates is not None and len(duplicates) else None
+        if column.null_count:
+            rows = np.flatnonzero(np.asarray(column.is_valid()))
+            duplicates = self.take(column.drop_null(), append_time_us)
+            return None if duplicates is None else rows[duplicates]
+        self._turn(append_time_us)
+        hashes = self._hash.of(column)
+        table = self._tables[-1][1]
+        known = self._known(self._tables[:-1], hashes, column, append_time_us)
+        # Most batches hold nothing that came before: then the newest table is looked into only once, to add.
+        if known is None and table.add(hashes, column, append_time_us):
+            return None
+        again = _repeated(hashes, column)
+        for each in (known, self._known(self._tables[-1:], hashes, column, append_time_us)):
+            again = again if each is None else again | each
+        fresh = ~again
+        table.add_distinct(hashes[fresh], column.filter(pa.array(fresh)), append_time_us)
+        duplicates = np.flatnonzero(again)
+        return duplicates if len(duplicates) else None
+
+    def _known(
+        self, tables: list[tuple[int, IdTable]], hashes: np.ndarray, column: pa.Array, now_us: int
+    ) -> np.ndarray | None:
+        """Which ids are in these tables and in the window (bool), or None when none is."""
+        known = None
+        oldest = self._total - self._ids_max
+        for before, table in tables:
+            numbers = table.find(hashes, column) if table.count else None
+            if numbers is None:
+                continue
+            inside = (numbers >= 0) & (numbers + before >= oldest)
+            inside[inside] = now_us - table.times_us(numbers[inside]) <= self._age_max_us
+            known = inside if known is None else known | inside
+        return known if known is not None and known.any() else None
 
     def commit(self) -> None:
         """Keep the ids taken since the last commit."""
-        self._batches.extend(self._staged)
-        self._staged.clear()
+        for _, table in self._tables:
+            table.commit()
 
     def roll_back(self) -> None:
         """Forget the ids taken since the last commit."""
-        for _, ids in self._staged:
-            self._ids.difference_update(ids)
-        self._staged.clear()
+        for _, table in self._tables:
+            table.roll_back()
+        self._tables = [(before, table) for at, (before, table) in enumerate(self._tables) if table.count or not at]
 
     def restore(self, column: pa.Array, append_time_us: int) -> None:
         """Add ids that the log holds: when the window is rebuilt, batch after batch, oldest first."""
-        ids = [event_id for event_id in column.to_pylist() if event_id is not None]
-        self._ids.update(ids)
-        self._batches.append((append_time_us, ids))
-        self._expire(append_time_us)
+        self.take(column, append_time_us)
+        self.commit()
 
-    def reaches(self, ids: int, age_us: int) -> bool:
-        """Whether a batch after which `ids` ids came, `age_us` before the newest, is still in the window."""
-        return ids < self._ids_max and age_us <= self._age_max_us
+    def begins_at(self, next_offset: int, now_us: int) -> tuple[int, int]:
+        """An offset and an append time (µs) below which no row is in the window any more: every row has an id."""
+        return next_offset - self._ids_max, now_us - self._age_max_us
 
-    def _expire(self, now_us: int) -> None:
-        while self._batches:
-            append_time_us, ids = self._batches[0]
-            if len(self._ids) <= self._ids_max and now_us - append_time_us <= self._age_max_us:
+    @property
+    def ids(self) -> int:
+        """Ids in memory; at most one and a half times the window."""
+        return sum(table.count for _, table in self._tables)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the window takes."""
+        return sum(table.size_bytes for _, table in self._tables)
+
+    @property
+    def _total(self) -> int:
+        before, table = self._tables[-1]
+        return before + table.count
+
+    def _turn(self, now_us: int) -> None:
+        """Begin a new table when the newest is full, and drop those that the window has left behind."""
+        before, table = self._tables[-1]
+        if table.count >= max(1, self._ids_max // 2) or not table.has_room:
+            self._tables.append((before + table.count, IdTable()))
+        while len(self._tables) > 1:
+            before, table = self._tables[0]
+            if self._total - before - table.count < self._ids_max and now_us - table.newest_us <= self._age_max_us:
                 return
-            self._ids.difference_update(ids)
-            self._batches.popleft()
+            self._tables.pop(0)
+
+
+def _repeated(hashes: np.ndarray, column: pa.Array) -> np.ndarray:
+    """Which ids came earlier in the batch (bool). Only rows that share a hash with another are looked at one by one."""
+    again = np.zeros(len(hashes), bool)
+    order = np.argsort(hashes, kind="stable")
+    sorted_ = hashes[order]
+    same = sorted_[1:] == sorted_[:-1]
+    suspects = np.sort(order[np.flatnonzero(np.r_[same, False] | np.r_[False, same])])
+    seen: set[str] = set()
+    for row, event_id in zip(suspects.tolist(), pc.take(column, pa.array(suspects)).to_pylist(), strict=True):
+        again[row] = event_id in seen
+        seen.add(event_id)
+    return again
