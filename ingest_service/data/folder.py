@@ -117,7 +117,7 @@ def lock_folder(data: Path) -> Iterator[None]:
         ConfigError: it can't be used, another process holds it, or it is of another format.
     """
     try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        OsFiles().make_folder(data)
         handle = (data / LOCK_NAME).open("a+")
     except OSError as error:
         raise ConfigError(f"--data: the folder {data} can't be used: {error.strerror}") from error

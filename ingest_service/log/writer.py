@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 from ingest_service.log import frame as frames
@@ -12,6 +13,7 @@ from ingest_service.log.records import LogSpec
 from ingest_service.log.recovery import write_mark
 from ingest_service.log.segment import Head, SegmentName
 from ingest_service.log.segments import SegmentInfo, Segments
+from ingest_service.log.timings import Timings
 
 
 class SegmentWriter:
@@ -26,6 +28,7 @@ class SegmentWriter:
         self._segments = segments
         self._segment_bytes = segment_bytes
         self._handle: WriteHandle | None = None
+        self.sync_times = Timings()
         self._number = segments[-1].name.number if segments else 0
         if segments and segments[-1].schema.equals(spec.schema) and segments[-1].valid_end < segment_bytes:
             self._handle = files.open_append(folder / str(segments[-1].name))
@@ -40,9 +43,14 @@ class SegmentWriter:
         position = info.valid_end
         try:
             handle.write(frame)
+            begun_s = time.perf_counter()
             handle.sync()
-        except OSError:
+            self.sync_times.add(time.perf_counter() - begun_s)
+        except BaseException:
             self._give_up()
+            # What was refused must not be there after the next start either, where that can be helped.
+            with contextlib.suppress(OSError):
+                self._files.truncate(self._folder / str(info.name), position)
             raise
         info.valid_end = position + len(frame)
         if info.valid_end >= self._segment_bytes:
@@ -75,7 +83,7 @@ class SegmentWriter:
             handle.write(frame)
             handle.sync()
             self._files.sync_folder(self._folder)
-        except OSError:
+        except BaseException:
             handle.close()
             with contextlib.suppress(OSError):
                 self._files.remove(path)
