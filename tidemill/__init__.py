@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from tidemill.client.options import ProducerOptions
     from tidemill.client.outbox import Outbox, SetAside
+    from tidemill.client.read import Reading
     from tidemill.client.stream import Stream
     from tidemill.client.view import View, ViewRows
     from tidemill.errors import (
@@ -70,6 +71,7 @@ _NAMES = {
     "tidemill.client.options": ("ProducerOptions",),
     "tidemill.client.outbox": ("Outbox", "SetAside"),
     "tidemill.client.counts": ("SendCounts",),
+    "tidemill.client.read": ("Reading",),
     "tidemill.client.stream": ("Stream",),
     "tidemill.client.view": ("View", "ViewRows"),
     "tidemill.errors": (
@@ -103,6 +105,7 @@ __all__ = [
     "ProducerState",
     "Quarantine",
     "QuarantinedRow",
+    "Reading",
     "Rejected",
     "RequestRefused",
     "RowQuarantined",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,11 @@ from tidemill.client.encode import DictEncoder
 from tidemill.client.models import StreamStatus, to_stream_status
 from tidemill.client.options import ProducerOptions
 from tidemill.client.outbox import Outbox
+from tidemill.client.producer import Producer
+from tidemill.client.read import Reading, Unpack, messages, record_batches
+from tidemill.client.read_progress import ReadProgress
 from tidemill.errors import BadEvent, ServiceUnavailable
-from tidemill.v1 import streams_pb2, streams_pb2_grpc
+from tidemill.v1 import read_pb2_grpc, streams_pb2, streams_pb2_grpc
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,6 +78,11 @@ class Stream:
     def name(self) -> str:
         """The stream's name."""
         return self._contract.stream
+
+    @property
+    def producer(self) -> Producer:
+        """What delivers its events."""
+        return self._producer
 
     @property
     def contract(self) -> Contract:
@@ -162,6 +171,56 @@ class Stream:
             self._producer.add_batch(batch)
             sent.append(batch)
         return TableAck(self.name, sent)
+
+    def read(
+        self,
+        *,
+        from_offset: int | None = None,
+        from_time: dt.datetime | None = None,
+        from_end: bool = False,
+        follow: bool = False,
+        columns: Sequence[str] = (),
+        limit: int = 0,
+    ) -> Reading[Any]:
+        """The stream's rows as messages of its class (`message`), in the order of their offsets.
+
+        from_offset, from_time, from_end: begin at this offset, at the first row appended at that time or later, or
+            behind the last row; by default at the first one. What the log no longer keeps comes from the lake.
+        follow: go on with rows as they become durable; otherwise end where the stream ends now.
+        columns: only these fields are set, the others stay at their defaults. limit: rows at the most; 0: all.
+
+        Raises BadQuery at once; RequestRefused for an unknown column or an offset beyond the end, and
+        ServiceUnavailable, when iterated over.
+        """
+        where = ReadProgress(
+            self.name, from_offset=from_offset, from_time=from_time, from_end=from_end, follow=follow, columns=columns,
+            limit=limit,
+        )  # fmt: skip
+        return self._reading(where, messages(self._contract.message))
+
+    def read_arrow(
+        self,
+        *,
+        from_offset: int | None = None,
+        from_time: dt.datetime | None = None,
+        from_end: bool = False,
+        follow: bool = False,
+        columns: Sequence[str] = (),
+        limit: int = 0,
+    ) -> Reading[pa.RecordBatch]:
+        """The same rows as Arrow record batches, with `_partition`, `_offset`, `_append_time` and `event_date`.
+
+        columns: only these, in this order. Needs pyarrow. The faster way for many rows.
+        """
+        where = ReadProgress(
+            self.name, from_offset=from_offset, from_time=from_time, from_end=from_end, follow=follow, columns=columns,
+            limit=limit, arrow=True,
+        )  # fmt: skip
+        return self._reading(where, record_batches())
+
+    def _reading(self, where: ReadProgress, unpack: Unpack[Any]) -> Reading[Any]:
+        read = self._connection.stub(read_pb2_grpc.ReadServiceStub).Read
+        return Reading(read, where, unpack, self._connection.address, self._options.retry_for_s)
 
     def counts(self) -> SendCounts:
         """What this object has sent so far, and what came of it."""
