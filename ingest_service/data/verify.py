@@ -6,6 +6,7 @@ the next: 1 live views; 2 lake; 3 warehouse; 4 log; 5 what they say of each othe
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from ingest_service.data.check_lake import LakeCheck
 from ingest_service.data.check_log import LogCheck
 from ingest_service.data.check_tables import check_live_store, check_warehouse
 from ingest_service.data.folder import DataFolder, hold_segments
+from ingest_service.data.manifest import MANIFEST_NAME, BackupDamaged, check_files
 from ingest_service.data.report import Progress, Report
+from ingest_service.errors import ConfigError
 
 Shown = Callable[[int, int], None]
 """Told of the bytes read and those to read, both about."""
@@ -26,7 +29,9 @@ def verify(folder: DataFolder, shown: Shown | None = None) -> Report:
     Raises:
         OSError: the folder itself can't be read.
     """
-    with hold_segments(folder.root):
+    # Nobody drops anything from a backup; nothing is written into it either.
+    is_backup = (folder.root / MANIFEST_NAME).is_file()
+    with contextlib.nullcontext() if is_backup else hold_segments(folder.root):
         return _verify(folder, shown or (lambda done, total: None))  # noqa: ARG005 - nobody looks
 
 
@@ -53,7 +58,9 @@ def _verify(folder: DataFolder, shown: Shown) -> Report:
         check = LogCheck(place, report, progress, lakes[place.stream].offset)
         check.run()
         days[place.stream] = check.days
-    _check_keys(folder, report, progress)
+    _check_keys(folder, report)
+    if (folder.root / MANIFEST_NAME).is_file():
+        _check_backup(folder, report, progress)
     _compare(folder, report, lakes, days)  # 5
     return report
 
@@ -62,7 +69,18 @@ def _streams(folder: DataFolder) -> list[str]:
     return sorted({place.stream for place in folder.logs()})
 
 
-def _check_keys(folder: DataFolder, report: Report, progress: Progress) -> None:
+def _check_backup(folder: DataFolder, report: Report, progress: Progress) -> None:
+    """The files of a backup against its manifest."""
+    try:
+        for file, problem in check_files(folder.root, progress):
+            report.damaged(folder.root / file.path, problem)
+    except (ConfigError, BackupDamaged) as error:
+        report.damaged(folder.root / MANIFEST_NAME, error)
+        return
+    report.other.append("the backup's checksums")
+
+
+def _check_keys(folder: DataFolder, report: Report) -> None:
     if not folder.keys.is_file():
         return
     try:
@@ -71,7 +89,6 @@ def _check_keys(folder: DataFolder, report: Report, progress: Progress) -> None:
         report.damaged(folder.keys, f"it is no JSON: {error}")
         return
     report.other.append("keys")
-    progress(0)
 
 
 def _compare(folder: DataFolder, report: Report, lakes: dict[str, LakeCheck], days: dict[str, dict[int, int]]) -> None:

@@ -276,6 +276,36 @@ def test_a_folder_that_is_there_is_moved_aside_only_by_force(
     assert restored_ids(other)[-1] == "e299"
 
 
+def test_a_mounted_folder_keeps_its_place(
+    back_up: Callable[[], BackupMade], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's volume: the folder itself can't be renamed, what is in it is exchanged."""
+    back_up()
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == volume)
+    inode = volume.stat().st_ino
+    assert restore(tmp_path / "vault", volume, force=False).before is None
+    assert restored_ids(volume)[-1] == "e299"
+    (volume / "precious").write_text("keep me")
+    again = restore(tmp_path / "vault", volume, force=True)
+    assert again.before is not None
+    assert (Path(again.before) / "precious").read_text() == "keep me"
+    assert volume.stat().st_ino == inode
+    assert verify(DataFolder.existing(volume)).damages == []
+
+
+def test_verify_holds_a_backup_to_its_manifest(back_up: Callable[[], BackupMade]) -> None:
+    made = Path(back_up().path)
+    files = sorted(path.relative_to(made) for path in made.rglob("*"))
+    report = verify(DataFolder.existing(made))
+    assert report.ok
+    assert "the backup's checksums" in report.other
+    assert sorted(path.relative_to(made) for path in made.rglob("*")) == files
+    (made / "FORMAT").write_text("1 \n")
+    assert [each.problem for each in verify(DataFolder.existing(made)).damages] == ["expected 2 bytes, found 3"]
+
+
 def test_permissions_are_kept(running: Running, back_up: Callable[[], BackupMade], tmp_path: Path) -> None:
     running.folder.keys.write_text("{}")
     running.folder.keys.chmod(0o600)
