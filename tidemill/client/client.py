@@ -10,7 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from google.protobuf import descriptor_pb2
+
 from tidemill.client.ack import Rejected
+from tidemill.client.applied import AppliedContract, to_applied
 from tidemill.client.channel import Connection
 from tidemill.client.credentials import Credentials
 from tidemill.client.delivery import open_producer
@@ -137,6 +140,23 @@ class Client:
         """The newest rows of the stream that broke its contract."""
         request = streams_pb2.ListQuarantineRequest(stream=stream, limit=limit)
         return to_quarantine(self._connection.call(self._service.ListQuarantine, request))
+
+    def apply_contract(
+        self, descriptors: bytes, message_type: str = "", *, check_only: bool = False, timeout_s: float = 60
+    ) -> list[AppliedContract]:
+        """Compare a changed contract with the one in force and, unless `check_only`, put it in force.
+
+        descriptors: a serialized FileDescriptorSet: the contract's .proto file and all that it imports, imports first.
+        message_type: its message's full name; empty: every contract that the last file declares.
+        Raises RequestRefused when a change breaks something (its `violations` say what), unless `check_only`.
+        """
+        request = streams_pb2.ApplyContractRequest(
+            descriptors=descriptor_pb2.FileDescriptorSet.FromString(descriptors),
+            message_type=message_type,
+            check_only=check_only,
+        )
+        response = self._connection.call(self._service.ApplyContract, request, timeout_s)
+        return [to_applied(contract) for contract in response.contracts]
 
     def wait_ready(self, timeout_s: float = 10.0) -> None:
         """Wait until the service answers; raises ServiceUnavailable."""

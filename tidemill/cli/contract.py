@@ -1,0 +1,198 @@
+"""`tidemill contract`: what a changed contract breaks, and putting it in force."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import tidemill
+from tidemill.cli import options
+from tidemill.cli.output import console, print_json
+from tidemill.client.applied import AppliedContract
+from tidemill.errors import MissingExtra, NotFound
+
+_Line = dict[str, Any]
+_MARKS = {True: "[green]fine[/]  ", False: "[red]breaks[/]"}
+
+_proto = click.option(
+    "--proto",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("proto"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder of the contracts.",
+)
+
+
+@click.group()
+def contract() -> None:
+    """Contracts: what a change breaks, and putting it in force without a restart. docs/contracts.md has the rules."""
+
+
+@contract.command()
+@_proto
+@click.option("--against", metavar="REV", help="Compare with this git revision; needs no service. For CI: origin/main.")
+@options.address
+@options.as_json
+def check(proto: Path, against: str | None, address: str, as_json: bool) -> int:
+    """Compare the folder's contracts with those in force in the service, or with an earlier revision.
+
+    Says all that is different. Exit code 0: rows, readers and producers stay valid; 1: something breaks.
+
+    \b
+    Examples:
+      tidemill contract check
+      tidemill contract check --against origin/main
+    """
+    if against is not None:
+        return _show(_ask_tool(proto, f"--against={against}"), as_json)
+    lines = _ask_tool(proto, "--describe")
+    with tidemill.connect(address) as tm:
+        return _show([_compared(tm, line) for line in lines], as_json)
+
+
+@contract.command()
+@click.argument("which", metavar="STREAM_OR_FILE")
+@_proto
+@click.option(
+    "--dbt-project",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("dbt_project"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the stream's dbt source is written anew.",
+)
+@click.option("--check-only", is_flag=True, help="Only say what would change.")
+@options.address
+@options.as_json
+def apply(which: str, proto: Path, dbt_project: Path, check_only: bool, address: str, as_json: bool) -> int:
+    """Put a changed contract in force, and write its dbt source. Nothing happens where anything breaks.
+
+    It takes effect from the next segment of the log on, without a restart; rows from before have NULL in new columns.
+    Live views get to know new columns when the service is started again with their models compiled anew.
+
+    \b
+    Examples:
+      tidemill contract apply order_lines
+      tidemill contract apply proto/retail/v1/order_line.proto --check-only
+    """
+    lines = _chosen(_ask_tool(proto, "--describe"), which, proto)
+    with tidemill.connect(address) as tm:
+        found = [_compared(tm, line) for line in lines]
+        if check_only or not all(line.get("compatible") for line in found):
+            return _show(found, as_json)
+        applied = [_applied(line, tm.apply_contract(_descriptors(line), line["message_type"])) for line in lines]
+    code = _show(applied, as_json)
+    for line in lines:
+        _write_source(dbt_project / "models" / "sources" / f"{line['stream']}.yml", line["dbt_source"], quiet=as_json)
+    return code
+
+
+def _ask_tool(proto: Path, how: str) -> list[_Line]:
+    """What the service's own tool says of the folder, one object a contract or wrong file."""
+    if importlib.util.find_spec("ingest_service") is None or importlib.util.find_spec("grpc_tools") is None:
+        raise MissingExtra("tidemill contract", "service")
+    command = [sys.executable, "-m", "ingest_service.contracts.check", f"--proto={proto}", how]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    if done.returncode and not lines:
+        raise click.ClickException(done.stderr.strip().removeprefix("tidemill: ") or "the contracts can't be read")
+    return lines
+
+
+def _chosen(lines: Iterable[_Line], which: str, proto: Path) -> list[_Line]:
+    """The contracts of a stream's name or of a file, which may be named from here or from the folder."""
+    lines = list(lines)
+    by_file = {which, Path(which).as_posix()}
+    if Path(which).resolve().is_relative_to(proto.resolve()):
+        by_file.add(Path(which).resolve().relative_to(proto.resolve()).as_posix())
+    chosen = [line for line in lines if line.get("stream") == which or line["file"] in by_file]
+    if not chosen:
+        wrong = [line["problem"] for line in lines if "problem" in line]
+        known = ", ".join(line["stream"] for line in lines if "stream" in line) or "none"
+        raise click.ClickException("\n".join([f"no contract {which!r} in {proto}; its streams are: {known}", *wrong]))
+    return chosen
+
+
+def _compared(tm: tidemill.Client, line: _Line) -> _Line:
+    """What the service says of a contract; as it is where the file is none."""
+    if "problem" in line:
+        return line
+    try:
+        return _applied(line, tm.apply_contract(_descriptors(line), line["message_type"], check_only=True))
+    except NotFound:
+        # The service opens a new stream when it starts.
+        return {"stream": line["stream"], "version_before": None, "version": line["version"], "compatible": True,
+                "changes": []}  # fmt: skip
+
+
+def _applied(line: _Line, contracts: list[AppliedContract]) -> _Line:
+    (found,) = contracts
+    return {
+        "stream": found.stream,
+        "version_in_force": found.version,
+        "version": line["version"],
+        "applied": found.applied,
+        "compatible": found.compatible,
+        "changes": [dataclasses.asdict(change) for change in found.changes],
+    }
+
+
+def _descriptors(line: _Line) -> bytes:
+    return base64.b64decode(line["descriptors"])
+
+
+def _show(lines: Iterable[_Line], as_json: bool) -> int:
+    """Print what was found; the exit code."""
+    broken = 0
+    for line in lines:
+        broken += not line.get("compatible", False)
+        if as_json:
+            print_json(line)
+        elif "problem" in line:
+            console().print(f"{_MARKS[False]} {line['file']}", style=None)
+            console().print(line["problem"], markup=False)
+        else:
+            _show_stream(line)
+    if broken and not as_json:
+        click.echo(f"{broken} of the contracts break something; docs/contracts.md says the way out", err=True)
+    return 1 if broken else 0
+
+
+def _show_stream(line: _Line) -> None:
+    out = console()
+    out.print(f"[bold]{line['stream']}[/]: {_summary(line)}")
+    for change in line["changes"]:
+        where = f"{change['field']}: " if change["field"] else ""
+        out.print(f"  {_MARKS[change['compatible']]}", end=" ")
+        out.print(f"{where}{change['message']}", markup=False)
+
+
+def _summary(line: _Line) -> str:
+    if line.get("applied"):
+        return f"version {line['version']} is in force"
+    if line.get("version_before", 0) is None:
+        return "a new stream"
+    return f"{len(line['changes'])} differences" if line["changes"] else "no difference"
+
+
+def _write_source(file: Path, text: str, *, quiet: bool) -> None:
+    """The stream's dbt source; a project that has no generated sources is left alone."""
+    if not file.parent.is_dir():
+        note = f"{file.parent} is not there: no dbt source was written (--dbt-project)"
+    elif file.exists() and file.read_text(encoding="utf-8") == text:
+        return
+    else:
+        file.write_text(text, encoding="utf-8")
+        note = f"written: {file}; run `make proto` where stubs are generated from the contracts, too"
+    if not quiet:
+        click.echo(note)
