@@ -4,7 +4,7 @@ Owns the frames and segments on disk, offsets, exactly-once appends (producers a
 seals. Does not know contracts' rules, protobuf or gRPC. The main types are `Log`, `LogReader` and those of `records`.
 """
 
-from ingest_service.log.log import Log, LogSettings
+from ingest_service.log.log import Log
 from ingest_service.log.reader import LogReader
 from ingest_service.log.records import (
     PARTITION,
@@ -13,14 +13,17 @@ from ingest_service.log.records import (
     AppendResult,
     Counts,
     Entry,
+    KeptRow,
     LogSpec,
     QuarantinedRow,
+    Replayed,
     Rows,
     RowVerdict,
     Seal,
     Verdict,
     with_system_columns,
 )
+from ingest_service.log.settings import LogSettings
 
 __all__ = [
     "PARTITION",
@@ -29,11 +32,13 @@ __all__ = [
     "AppendResult",
     "Counts",
     "Entry",
+    "KeptRow",
     "Log",
     "LogReader",
     "LogSettings",
     "LogSpec",
     "QuarantinedRow",
+    "Replayed",
     "RowVerdict",
     "Rows",
     "Seal",

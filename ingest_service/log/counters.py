@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from typing import Any
 
 from ingest_service.log.records import Counts
 from ingest_service.log.table import AppendEntry, RowsTable
 
 _EPOCH = dt.date(1970, 1, 1)
+_PACKED = (
+    "sent", "received_counted", "received", "appended", "duplicate", "quarantined", "late", "appended_by_day",
+    "_sent_by_producer",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -37,7 +42,11 @@ class Counters:
             self.appended_by_day[day] = self.appended_by_day.get(day, 0) + rows
 
     def _count(self, entry: AppendEntry) -> None:
-        self.received += entry.received
+        if entry.replays:
+            # Received and quarantined before: now it is appended, or a duplicate, instead.
+            self.quarantined -= entry.received
+        else:
+            self.received += entry.received
         self.appended += entry.rows
         self.duplicate += entry.duplicate
         self.late += entry.late
@@ -49,6 +58,15 @@ class Counters:
             self._sent_by_producer[entry.producer_id] = entry.rows_sent
             while len(self._sent_by_producer) > self.producers_max:
                 del self._sent_by_producer[next(iter(self._sent_by_producer))]
+
+    def pack(self) -> list[Any]:
+        """As MessagePack takes it."""
+        return [getattr(self, name) for name in _PACKED]
+
+    def restore(self, packed: list[Any]) -> None:
+        """Take what `pack` gave."""
+        for name, value in zip(_PACKED, packed, strict=True):
+            setattr(self, name, value)
 
     def counts(self) -> Counts:
         """The counts now."""

@@ -4,7 +4,7 @@
 
 `length` counts header, table and body; the CRC covers the length and them. All numbers are little-endian. The table
 is MessagePack (a list whose meaning depends on the kind), the body an Arrow IPC message: the schema in a HEAD frame,
-an LZ4 record batch in a ROWS frame that appended any row. Formats: https://msgpack.org,
+an LZ4 record batch in a ROWS frame that appended any row; the other kinds have none. Formats: https://msgpack.org,
 https://arrow.apache.org/docs/format/Columnar.html, RFC 3720 appendix B.4 (CRC32C).
 """
 
@@ -35,6 +35,8 @@ class Kind(IntEnum):
     HEAD = 0
     ROWS = 1
     SEAL = 2
+    SNAPSHOT = 3  # not in segments, see `snapshot`
+    QUARANTINE = 4  # not in segments, see `quarantine`
 
 
 class FrameDamaged(Exception):

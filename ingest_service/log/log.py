@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.errors import BadRequest, IngestError, NotComplete, OffsetDropped, Overloaded, StorageError
@@ -18,7 +22,10 @@ from ingest_service.log.counters import Counters
 from ingest_service.log.dedup import DedupWindow
 from ingest_service.log.files import Files, OsFiles
 from ingest_service.log.frame import BatchCodec, Kind
+from ingest_service.log.load import Load
 from ingest_service.log.producers import Producers, ProducerState
+from ingest_service.log.quarantine import Quarantine
+from ingest_service.log.quarantine_index import QuarantineIndex
 from ingest_service.log.reader import LogReader
 from ingest_service.log.records import (
     PARTITION,
@@ -26,45 +33,25 @@ from ingest_service.log.records import (
     AppendResult,
     Counts,
     LogSpec,
-    QuarantinedRow,
+    Replayed,
     Rows,
     Seal,
     with_system_columns,
 )
-from ingest_service.log.recovery import check_fits, conform, recover
+from ingest_service.log.recovery import check_fits, conform, dedup_place, recover
 from ingest_service.log.segment import SegmentFile
 from ingest_service.log.segments import SegmentInfo
+from ingest_service.log.settings import LogSettings
+from ingest_service.log.snapshot import Place, Snapshot, write_snapshot
 from ingest_service.log.state import FrameRef, LogState, Staged, add_system_columns
-from ingest_service.log.table import RowsTable, pack_seal
+from ingest_service.log.table import pack_seal
 from ingest_service.log.tail import Tail
+from ingest_service.log.timings import Timings
 from ingest_service.log.watermark import Watermark
 from ingest_service.log.writer import SegmentWriter
 
 SEAL_DAYS_MAX = 3660
 """The longest range of dates that is sealed at once, in days."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """Bounds of a log.
-
-    segment_bytes: a segment is closed once it is longer. frame_rows_max: no further append joins a frame that has
-    more rows. queue_bytes_max, queue_appends_max: appends that wait to be committed; beyond them `append` raises
-    Overloaded. producers_max, producer_expiry_s: producers remembered. dedup_ids_max, dedup_age_s: the dedup window.
-    idle_after_s: without events for so long, the watermark follows the wall clock. tail_bytes: newest rows kept in
-    memory for readers.
-    """
-
-    segment_bytes: int = 256 << 20
-    frame_rows_max: int = 65_536
-    queue_bytes_max: int = 128 << 20
-    queue_appends_max: int = 20_000
-    producers_max: int = 100_000
-    producer_expiry_s: int = 7 * 86_400
-    dedup_ids_max: int = 5_000_000
-    dedup_age_s: int = 86_400
-    idle_after_s: int = 60
-    tail_bytes: int = 64 << 20
 
 
 @dataclass(slots=True)
@@ -99,18 +86,24 @@ class Log:
             dedup,
             Watermark.of(spec, settings.idle_after_s * 1_000_000),
             Counters(settings.producers_max),
+            quarantine=QuarantineIndex(settings.quarantine_rows_max),
         )
         recovered = recover(files, folder, spec, self._state)
         self.segments = recovered.segments
         self._index = recovered.index
+        self._snapshot_segment = recovered.place.segment
         self._codec = BatchCodec(spec.schema)
         self._writer = SegmentWriter(files, folder, spec, self.segments, settings.segment_bytes)
         self._durable_offset = self._state.next_offset
         self._lock = threading.Lock()
         self._queued = threading.Condition(self._lock)
         self._readable = threading.Condition(self._lock)
+        self.quarantine = Quarantine(files, folder, self._state.quarantine, self._lock, self.segments.numbered)
+        self.quarantine.forget_dropped(self.start_segment)
         self._queue: deque[_Waiting | _Task] = deque()
         self._queue_bytes = 0
+        self._commit_times = Timings()
+        self._write_error = ""
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"log-{spec.stream}", daemon=True)
         self._thread.start()
@@ -231,26 +224,77 @@ class Log:
         with self._lock:
             return list(self._state.seals)
 
-    def quarantined(self, limit: int) -> list[tuple[FrameRef, str, int, QuarantinedRow]]:
-        """The newest quarantined rows, oldest of them first: frame, producer id, sequence, row."""
+    def rates(self) -> tuple[float, ...]:
+        """Appended rows a second, averages over the last 10 s, 1 minute and 15 minutes."""
         with self._lock:
-            refs = list(self._state.quarantine)
-        found: list[tuple[FrameRef, str, int, QuarantinedRow]] = []
-        for ref in reversed(refs):
-            if len(found) >= limit:
-                break
-            info = self.segments.numbered(ref.segment)
-            assert info is not None, "retention does not run yet"
-            file = self.open_segment(info)
-            try:
-                table = RowsTable.unpack(file.frame_at(ref.position)[0].table)
-            finally:
-                file.close()
-            rows = [
-                (ref, entry.producer_id, entry.sequence, row) for entry in table.appends for row in entry.quarantined
-            ]
-            found = rows[-(limit - len(found)) :] + found
-        return found
+            return self._state.rates.per_second(self._clock.now_us())
+
+    def replay(self, rows: pa.RecordBatch, replays: tuple[Replayed, ...]) -> AppendResult:
+        """Append rows out of quarantine, each once, behind everything that was queued before; waits until it is done.
+
+        rows: as for an append, one for each bit in `replays`, in the order of the frames and of the rows in them. A row
+        whose event id was appended before is a duplicate, and counts as replayed too.
+
+        Raises:
+            BadRequest: one of the rows was replayed before, or is no longer kept; nothing is appended.
+            StorageError: nothing of it is durable.
+        """
+        result: AppendResult = self._in_line(lambda: self._commit_replay(rows, replays)).result()
+        return result
+
+    def duplicates(self, rows: pa.RecordBatch) -> int:
+        """How many of the rows would be duplicates, were they appended behind everything that was queued before."""
+        count: int = self._in_line(lambda: self._count_duplicates(rows)).result()
+        return count
+
+    def load(self) -> Load:
+        """What the log holds in memory and on disk now, and how long its commits took."""
+        segments = list(self.segments)
+        with self._lock:
+            state = self._state
+            return Load(
+                committing=self._thread.is_alive() and not self._closed,
+                write_error=self._write_error,
+                queue_appends=len(self._queue),
+                queue_bytes=self._queue_bytes,
+                segments=len(segments),
+                segment_bytes=sum(info.valid_end for info in segments),
+                producers=len(state.producers),
+                dedup_ids=state.dedup.ids if state.dedup is not None else 0,
+                dedup_bytes=state.dedup.size_bytes if state.dedup is not None else 0,
+                commit_times=self._commit_times.distribution(),
+                sync_times=self._writer.sync_times.distribution(),
+            )
+
+    # What retention asks.
+
+    @property
+    def start_segment(self) -> int:
+        """The number of the first segment that the log still keeps; 0 while it has none."""
+        return self.segments[0].name.number if self.segments else 0
+
+    def snapshot(self) -> Place:
+        """Write a snapshot behind everything that was queued before; where it stands.
+
+        Raises:
+            StorageError: it is not durable.
+        """
+        place: Place = self._in_line(self._write_snapshot).result()
+        return place
+
+    def dedup_segment(self) -> int:
+        """The number of the first segment that may hold event ids of the dedup window."""
+        with self._lock:
+            return dedup_place(self._state, self._index).segment
+
+    def drop_before(self, segment: int) -> list[SegmentInfo]:
+        """Let go of the segments below that number; their files are the caller's to remove."""
+        gone: list[SegmentInfo] = self._in_line(lambda: self._drop_before(segment)).result()
+        return gone
+
+    def expire_quarantine(self, before_us: int) -> None:
+        """Forget the rows quarantined before that time (µs since 1970 UTC); raises OSError."""
+        self._in_line(lambda: self.quarantine.expire(before_us)).result()
 
     def close(self) -> None:
         """Commit what is queued, and close. Idempotent."""
@@ -326,7 +370,10 @@ class Log:
                 if isinstance(group, _Task):
                     group.future.set_result(group.run())
                 else:
+                    begun_s = time.perf_counter()
                     self._commit(group)
+                    self._commit_times.add(time.perf_counter() - begun_s)
+                    self._snapshot_when_due()
             except Exception as error:  # noqa: BLE001 - the committer must outlive any append; whoever waits is told
                 self._roll_back()
                 _fail(group, error)
@@ -427,6 +474,50 @@ class Log:
             self._codec = BatchCodec(spec.schema)
             self._state.watermark.out_of_orderness_us = spec.out_of_orderness_s * 1_000_000
 
+    def _commit_replay(self, rows: pa.RecordBatch, replays: tuple[Replayed, ...]) -> AppendResult:
+        for each in replays:
+            frame = self._state.quarantine.frame(each.segment, each.position)
+            if frame is None or frame.replayed & each.rows:
+                raise BadRequest(
+                    "rows were replayed, or expired, since they were asked for; nothing is appended. Ask again"
+                )
+        waiting = _Waiting(Append(rows, rows.num_rows, replays=replays), _uncancellable())
+        self._commit([waiting])
+        return waiting.future.result()
+
+    def _count_duplicates(self, rows: pa.RecordBatch) -> int:
+        dedup, event_id = self._state.dedup, self.spec.event_id
+        if dedup is None or event_id is None:
+            return 0
+        duplicates = dedup.take(rows.column(event_id), self._clock.now_us())
+        dedup.roll_back()
+        return 0 if duplicates is None else len(duplicates)
+
+    def _snapshot_when_due(self) -> None:
+        """Write a snapshot once a segment has begun since the last one. Best effort: nothing depends on it."""
+        if len(self.segments) > 1 and self.segments[-1].name.number > self._snapshot_segment:
+            self._snapshot_segment = self.segments[-1].name.number
+            with contextlib.suppress(StorageError):
+                self._write_snapshot()
+
+    def _write_snapshot(self) -> Place:
+        active = self.segments[-1]
+        place = Place(active.name.number, active.valid_end)
+        snapshot = Snapshot(place, self._state.pack(), self._index.pack())
+        try:
+            write_snapshot(self._files, self._folder, self.spec.stream, snapshot)
+        except OSError as error:
+            raise StorageError(f"the snapshot {place} can't be written: {error.strerror or error}") from error
+        self._snapshot_segment = place.segment
+        return place
+
+    def _drop_before(self, segment: int) -> list[SegmentInfo]:
+        gone = self.segments.drop_before(segment)
+        with self._lock:
+            self._index.drop_before(segment)
+        self.quarantine.forget_dropped(segment)
+        return gone
+
     def _check_complete(self, last: dt.date, now_us: int) -> None:
         end = dt.datetime.combine(last + dt.timedelta(days=1), dt.time(), dt.UTC)
         watermark_us = self._state.watermark.at(now_us)
@@ -439,12 +530,15 @@ class Log:
 
     def _write(self, frame: bytes, base: int, now_us: int) -> tuple[SegmentInfo, int]:
         try:
-            return self._writer.write(frame, base, now_us)
+            written = self._writer.write(frame, base, now_us)
         except OSError as error:
+            self._write_error = error.strerror or str(error)
             raise StorageError(
                 f"stream {self.spec.stream!r}: the log can't be written: {error.strerror or error}. Nothing of this "
                 "batch is kept; it may be sent again once the cause is gone"
             ) from error
+        self._write_error = ""
+        return written
 
     def _roll_back(self) -> None:
         self._state.producers.roll_back()

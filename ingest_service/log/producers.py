@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ingest_service.errors import ProducerError
 from ingest_service.log.records import Append, AppendResult
+from ingest_service.log.table import pack_verdicts, unpack_verdicts
 
 RESULTS_KEPT = 256
 """Responses remembered a producer: more than a client may have in flight."""
@@ -44,6 +46,10 @@ class Producers:
         self._states: OrderedDict[str, ProducerState] = OrderedDict()
         self._undo: list[tuple[str, ProducerState | None]] = []
 
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._states)
+
     def replay_of(self, append: Append) -> AppendResult | None:
         """The first response, when this batch was taken before; None when it is the one expected next.
 
@@ -57,7 +63,7 @@ class Producers:
                     f"producer {append.producer_id!r} is unknown or expired: expected its first batch, sequence 0, "
                     f"came {append.sequence}. Whether earlier batches were taken can't be told any more; begin with a "
                     "new producer id",
-                    expected=None,
+                    expected_sequence=None,
                 )
             return None
         expected = state.last_sequence + 1
@@ -67,14 +73,14 @@ class Producers:
             raise ProducerError(
                 f"producer {append.producer_id!r}: expected sequence {expected}, came {append.sequence}: "
                 f"{append.sequence - expected} batches are missing; send them first",
-                expected=expected,
+                expected_sequence=expected,
             )
         result = state.result_of(append.sequence)
         if result is None:
             raise ProducerError(
                 f"producer {append.producer_id!r}: sequence {append.sequence} was taken before, but only the last "
                 f"{RESULTS_KEPT} responses are remembered (expected next: {expected}); don't send it again",
-                expected=expected,
+                expected_sequence=expected,
             )
         return replace(result, replayed=True)
 
@@ -93,10 +99,11 @@ class Producers:
         state.last_append_us = append_time_us
         state.rows_sent = append.rows_sent
         state.results.append((append.sequence, result))
-        self._states.move_to_end(append.producer_id)
 
     def commit(self) -> None:
         """Keep what was taken, and forget producers over the bound or past their expiry."""
+        for producer_id, _ in self._undo:
+            self._states.move_to_end(producer_id)
         self._undo.clear()
         while self._states:
             oldest = next(iter(self._states.values()))
@@ -113,6 +120,33 @@ class Producers:
             else:
                 self._states[producer_id] = state
         self._undo.clear()
+
+    def pack(self) -> list[Any]:
+        """As MessagePack takes it: those heard of last come last."""
+        return [
+            [producer_id, state.last_append_us, state.rows_sent, [_pack(*each) for each in state.results]]
+            for producer_id, state in self._states.items()
+        ]
+
+    def restore(self, packed: list[Any]) -> None:
+        """Take what `pack` gave, in place of what is here."""
+        self._states.clear()
+        for producer_id, last_append_us, rows_sent, results in packed:
+            kept = deque((_unpack(each) for each in results), maxlen=RESULTS_KEPT)
+            self._states[producer_id] = ProducerState(kept[-1][0], last_append_us, rows_sent, kept)
+
+
+def _pack(sequence: int, result: AppendResult) -> list[Any]:
+    return [
+        sequence, result.partition, result.base_offset, result.rows_appended, result.durable_offset,
+        pack_verdicts(result.verdicts),
+    ]  # fmt: skip
+
+
+def _unpack(packed: list[Any]) -> tuple[int, AppendResult]:
+    sequence, partition, base_offset, rows_appended, durable_offset, verdicts = packed
+    result = AppendResult(partition, base_offset, rows_appended, durable_offset, False, unpack_verdicts(verdicts))
+    return sequence, result
 
 
 def _copy(state: ProducerState) -> ProducerState:

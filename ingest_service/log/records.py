@@ -61,6 +61,32 @@ class QuarantinedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptRow:
+    """A row in quarantine, as it is kept.
+
+    row_id: names it for as long as it is kept; at_offset: the stream's durable offset when it was refused; replayed:
+    it was appended since, or found to have been appended before.
+    """
+
+    row_id: str
+    at_offset: int
+    append_time_us: int
+    producer_id: str
+    sequence: int
+    row: QuarantinedRow
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Quarantined rows of one frame that are appended now; bit k of `rows` stands for the frame's k-th."""
+
+    segment: int
+    position: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """A batch that a producer sent, after validation.
 
@@ -69,6 +95,7 @@ class Append:
     quarantined: the other rows, by rising index. The rows of `rows` take the remaining indices in order.
     producer_id: empty when the producer did not name itself; then `sequence` means nothing.
     rows_sent: the producer's own count of rows sent, this append included; 0 when it does not count.
+    replays: the quarantined rows that `rows` are, all of them; they were received and counted before.
     """
 
     rows: pa.RecordBatch
@@ -77,6 +104,7 @@ class Append:
     producer_id: str = ""
     sequence: int = 0
     rows_sent: int = 0
+    replays: tuple[Replayed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +150,7 @@ class Counts:
     """What a log counted from its first frame on; rows, unless said otherwise.
 
     sent: by the producers' own count, over the producers that count; received_counted: received from those.
+    quarantined: those that were replayed since are counted as appended or duplicate instead.
     """
 
     sent: int

@@ -109,16 +109,21 @@ class SegmentFile:
 
     def damaged(self, position: int, why: object) -> LogDamaged:
         """The error that names this file and position."""
-        return LogDamaged(
-            f"{self.path} is damaged at byte {position}: {why}. Rows below the durable offset are affected, so the "
-            "stream does not start. Restore the file from a backup, or move the stream's folder away to begin anew.",
-            str(self.path),
-            position,
-        )
+        return damaged(self.path, position, why)
 
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
+
+
+def damaged(path: Path, position: int, why: object) -> LogDamaged:
+    """The error that names a file of the log and a position in it."""
+    return LogDamaged(
+        f"{path} is damaged at byte {position}: {why}. Rows below the durable offset are affected, so the stream does "
+        "not start. Restore the file from a backup, or move the stream's folder away to begin anew.",
+        str(path),
+        position,
+    )
 
 
 def check_head(file: SegmentFile, frame: Frame, stream: str) -> Head:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,12 @@ from ingest_service.log.counters import Counters
 from ingest_service.log.dedup import DedupWindow
 from ingest_service.log.frame import Frame
 from ingest_service.log.producers import Producers
+from ingest_service.log.quarantine_index import QuarantineIndex
+from ingest_service.log.rates import Rates
 from ingest_service.log.records import PARTITION, Append, RowVerdict, Seal, Verdict
-from ingest_service.log.table import AppendEntry, RowsTable
+from ingest_service.log.table import AppendEntry, RowsTable, pack_seal, unpack_seal
 from ingest_service.log.watermark import Watermark
 
-QUARANTINE_FRAMES_KEPT = 10_000
-"""Frames with quarantined rows whose place is kept at hand, the newest."""
 _US_PER_DAY = 86_400_000_000
 
 
@@ -36,7 +36,10 @@ class FrameRef:
 
 @dataclass(slots=True)
 class LogState:
-    """Producers, dedup window, watermark, counters and seals of one log. Not thread-safe: its log guards it."""
+    """What follows from a log's frames, in their order. Not thread-safe: its log guards it.
+
+    rates: of the last quarter of an hour, by append time.
+    """
 
     producers: Producers
     dedup: DedupWindow | None
@@ -44,7 +47,8 @@ class LogState:
     counters: Counters
     seals: list[Seal] = field(default_factory=list)
     sealed_days: set[int] = field(default_factory=set)
-    quarantine: deque[FrameRef] = field(default_factory=lambda: deque(maxlen=QUARANTINE_FRAMES_KEPT))
+    quarantine: QuarantineIndex = field(default_factory=QuarantineIndex)
+    rates: Rates = field(default_factory=Rates)
     next_offset: int = 0
     last_append_us: int = 0
 
@@ -55,14 +59,42 @@ class LogState:
         self.next_offset = ref.base_offset + ref.rows
         if table.max_event_us is not None:
             self.watermark.advance(table.max_event_us, ref.append_time_us)
-        if any(entry.quarantined for entry in table.appends):
-            self.quarantine.append(ref)
+        self.rates.add(ref.rows, ref.append_time_us)
+        kept = 0
+        for entry in table.appends:
+            kept += len(entry.quarantined)
+            if entry.replays:
+                self.quarantine.mark_replayed(entry.replays)
+        if kept:
+            self.quarantine.add(ref.segment, ref.position, ref.base_offset, ref.append_time_us, kept)
 
     def apply_seal(self, seal: Seal) -> None:
         """Take in a durable seal."""
         self.seals.append(seal)
         first = (seal.first_date - dt.date(1970, 1, 1)).days
         self.sealed_days.update(range(first, first + (seal.last_date - seal.first_date).days + 1))
+
+    def pack(self) -> list[Any]:
+        """All of it but the dedup window, as MessagePack takes it: what a snapshot keeps."""
+        return [
+            self.next_offset,
+            self.last_append_us,
+            self.producers.pack(),
+            self.watermark.pack(),
+            self.counters.pack(),
+            [[seal.seal_offset, *pack_seal(seal)] for seal in self.seals],
+            self.quarantine.pack(),
+        ]
+
+    def restore(self, packed: list[Any]) -> None:
+        """Take what `pack` gave; to be called on a state that has taken in nothing yet."""
+        self.next_offset, self.last_append_us, producers, watermark, counters, seals, quarantine = packed
+        self.producers.restore(producers)
+        self.watermark.restore(watermark)
+        self.counters.restore(counters)
+        for seal_offset, *table in seals:
+            self.apply_seal(unpack_seal(table, seal_offset))
+        self.quarantine.restore(quarantine)
 
     def restore_producers(self, frame: Frame, table: RowsTable) -> None:
         """Make the producers remember a frame that is read again."""
@@ -109,7 +141,7 @@ class Staged:
         verdicts.sort(key=lambda verdict: verdict.index)
         entry = AppendEntry(
             append.producer_id, append.sequence, append.rows_sent, self.rows - batch.num_rows, batch.num_rows,
-            append.row_count, tuple(verdicts), append.quarantined,
+            append.row_count, tuple(verdicts), append.quarantined, append.replays,
         )  # fmt: skip
         self.entries.append(entry)
         return entry

@@ -31,6 +31,14 @@ class Watermark:
             self.max_event_us = max_event_us
         self.last_append_us = append_time_us
 
+    def pack(self) -> list[int | None]:
+        """What was taken in, as MessagePack takes it."""
+        return [self.max_event_us, self.last_append_us]
+
+    def restore(self, packed: list[int | None]) -> None:
+        """Take what `pack` gave."""
+        self.max_event_us, self.last_append_us = packed
+
     def at(self, now_us: int) -> int | None:
         """The watermark now; None before the first event."""
         if self.max_event_us is None or self.last_append_us is None:

@@ -128,9 +128,9 @@ def test_quarantined_rows_are_kept_with_their_neighbours(open_log):
     ]
     for log_ in (log, None):
         log = log_ or open_log()
-        kept = log.quarantined(10)
-        assert [(sequence, row) for _, _, sequence, row in kept] == [(0, bad[0]), (0, bad[1])]
-        assert [row for *_, row in log.quarantined(1)] == [bad[1]]
+        kept = log.quarantine.newest(10)
+        assert [(each.producer_id, each.sequence, each.row) for each in kept] == [("p", 0, bad[0]), ("p", 0, bad[1])]
+        assert log.quarantine.newest(1) == log.quarantine.by_id([kept[1].row_id]) == [kept[1]]
         counts = log.counts()
         assert counts.received == counts.appended + counts.duplicate + counts.quarantined == 5
         log.close()
