@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import gc
-import logging
 import os
 import sys
 from pathlib import Path
 
+from ingest_service.access import TlsFiles
 from ingest_service.app import ServiceConfig, serve
 from ingest_service.errors import ConfigError, IngestError
+from ingest_service.logs import LogFormat, LogLevel, set_up_logs
+from ingest_service.web import HttpListen
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the service; 0 once it was stopped by a signal, 1 when it could not start, 2 for wrong options."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    set_up_logs(sys.stderr, LogFormat(options.log_format), LogLevel(options.log_level))
     try:
         host, port = _listen(options.listen)
         config = ServiceConfig(
@@ -28,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
             lake=options.lake,
             store=options.store,
             export_interval_s=options.export_interval,
+            tls=_tls(options),
             allow_open_network=options.allow_open_network,
+            http=_http(options.http_listen, port),
         )
         serve(config, _ready)
     except IngestError as error:
@@ -44,11 +48,26 @@ def _ready(address: str) -> None:
     print(f"listening on {address}", flush=True)  # noqa: T201 - who started the service reads this line
 
 
-def _listen(text: str) -> tuple[str, int]:
+def _listen(text: str, option: str = "--listen") -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"--listen: expected HOST:PORT, such as 127.0.0.1:7433; came {text!r}")
+        raise ConfigError(f"{option}: expected HOST:PORT, such as 127.0.0.1:7433; came {text!r}")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _http(text: str | None, grpc_port: int) -> HttpListen | None:
+    """Where HTTP listens. Nobody asked for the default address: should it be taken, the service starts without it."""
+    if text is None:
+        return HttpListen("127.0.0.1", grpc_port + 1 if 0 < grpc_port < 65535 else 0, required=False)
+    return None if text == "none" else HttpListen(*_listen(text, "--http-listen"))
+
+
+def _tls(options: argparse.Namespace) -> TlsFiles | None:
+    if options.tls_cert is None and options.tls_key is None and options.tls_client_ca is None:
+        return None
+    if options.tls_cert is None or options.tls_key is None:
+        raise ConfigError("TLS needs both --tls-cert and --tls-key; --tls-client-ca comes on top of them")
+    return TlsFiles(options.tls_cert, options.tls_key, options.tls_client_ca)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,8 +90,20 @@ def _parser() -> argparse.ArgumentParser:
         help="the live views' database as a SQLAlchemy URL (default: SQLite in the data folder)")  # fmt: skip
     add("--export-interval", type=float, default=30.0, metavar="SECONDS",
         help="how often the lake follows the log by itself; 0: only when asked (default: 30)")  # fmt: skip
+    add("--http-listen", metavar="HOST:PORT",
+        help="/metrics, /healthz and /readyz; none: nowhere (default: 127.0.0.1, a port above --listen)")  # fmt: skip
+    add(
+        "--tls-cert", type=Path, metavar="FILE", help="certificate chain of the service (PEM); TLS needs it and its key"
+    )
+    add("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
+    add("--tls-client-ca", type=Path, metavar="FILE",
+        help="authorities (PEM) of which every client must have a certificate (mTLS)")  # fmt: skip
     add("--allow-open-network", action="store_true",
-        help="listen beyond loopback without TLS and keys: whoever reaches the port may send and read")  # fmt: skip
+        help="listen beyond loopback without TLS or keys too: whoever reaches the port may send and read")  # fmt: skip
+    add("--log-format", choices=[each.value for each in LogFormat], default=LogFormat.TEXT.value,
+        help="text: key=value; json: one object a line (default: text)")  # fmt: skip
+    add("--log-level", choices=[each.value for each in LogLevel], default=LogLevel.INFO.value,
+        help="the least that is logged (default: info)")  # fmt: skip
     return parser
 
 

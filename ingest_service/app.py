@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from ingest_service.rpc.read import ReadServicer
 from ingest_service.rpc.server import Server
 from ingest_service.rpc.streams import StreamServicer
 from ingest_service.rpc.views import ViewServicer
+from ingest_service.web import HttpListen, HttpServer, Observed
 
 _DECODE_THREADS = 2
 _READ_THREADS = 2
@@ -42,7 +44,8 @@ class ServiceConfig:
     free one. lake: the lake's folder or URL; None: below `data`. store: the live views' database as a SQLAlchemy
     URL; None: SQLite below `data`. export_interval_s: how often the lake follows the log by itself, in seconds; 0:
     only when asked. tls: the files of TLS; None: plain text. Keys are asked for when the data folder has a key file.
-    allow_open_network: listen beyond loopback also without TLS and keys.
+    allow_open_network: listen beyond loopback also without TLS and keys. http: where /metrics, /healthz and /readyz are
+    answered; None: nowhere.
     """
 
     data: Path
@@ -55,6 +58,7 @@ class ServiceConfig:
     export_interval_s: float = 30.0
     tls: TlsFiles | None = None
     allow_open_network: bool = False
+    http: HttpListen | None = None
     log: LogSettings = field(default_factory=LogSettings)
 
     def check(self) -> None:
@@ -76,6 +80,8 @@ class ServiceConfig:
             self.tls.check()
         keys = KeyFile(self.data)
         check_reach("--listen", self.host, self.tls, keys, allow_open_network=self.allow_open_network)
+        if self.http is not None:
+            check_reach("--http-listen", self.http.host, self.tls, keys, allow_open_network=self.allow_open_network)
 
     def lake_uri(self, stream: str) -> str:
         """Where a stream's lake table is; absolute, because clients are told it."""
@@ -128,6 +134,7 @@ class Service:
                 refused[name] = error
         if not any(each.refusal is None for each in parts.values()):
             log.error("--proto: no contract in %s can be used: no stream takes events", config.proto)
+        self._parts, self._refused = parts, refused
         self._streams = Streams(parts, refused=refused, guarded=self._keyring is not None)
         logs = {name: each.whole for name, each in parts.items()}
         self._views = LiveViews.open(config.manifest, config.store_url(), logs, clock=self._clock)
@@ -164,19 +171,40 @@ class Service:
             ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode") as executor,
             ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read") as readers,
         ):
+            guard = Guard(self._keyring)
             server = Server(
                 AppendServicer(self._streams, self._clock, executor),
                 ReadServicer(self._streams, readers),
                 StreamServicer(self._streams),
                 ViewServicer(self._views, guarded=self._keyring is not None),
-                guard=Guard(self._keyring),
+                guard=guard,
                 tls=self._config.tls,
             )
             port = await server.start(self._config.host, self._config.port)
+            self._start_http(guard.refusals)
             ready(f"{self._config.host}:{port}")
             await stopping.wait()
             log.info("stopping: new calls are refused, running ones may end")
             await server.stop()
+
+    def _start_http(self, refusals: Counter[str]) -> None:
+        http, keyring = self._config.http, self._keyring
+        if http is None:
+            return
+        keys = None if keyring is None else keyring.__len__
+        observed = Observed(self._config.data, self._parts, self._refused, self._views.positions, refusals, keys)
+        # On loopback, metrics say nothing that this machine's users could not find out anyway.
+        asked = None if is_loopback(http.host) else keyring
+        server = HttpServer(observed, asked, None if is_loopback(http.host) else self._config.tls)
+        try:
+            port = server.start(http.host, http.port)
+        except ConfigError as error:
+            if http.required:
+                raise
+            log.warning("no metrics and no health over HTTP: %s", error)
+            return
+        self._closing.callback(server.stop)
+        log.info("metrics and health at %s:%d", http.host, port)
 
     def close(self) -> None:
         """Stop the views, the exporters and the logs, in this order. Idempotent."""

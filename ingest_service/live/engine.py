@@ -16,7 +16,7 @@ from ingest_service.live.lifecycle import is_rebuilding, set_up, swap_in
 from ingest_service.live.manifest import LiveModel, read_manifest
 from ingest_service.live.plan import MergePlan, plan_view
 from ingest_service.live.query import RowReader, ViewQuery, ViewResult
-from ingest_service.live.status import ViewStatus
+from ingest_service.live.status import ViewPosition, ViewStatus
 from ingest_service.live.store import ReadTransaction, Store
 from ingest_service.live.tables import check_names
 from ingest_service.live.view import DISTINCT_VALUES_MAX, LiveView
@@ -173,6 +173,14 @@ class LiveViews:
     def streams(self) -> dict[str, str]:
         """The stream of every live model, by the model's name; "" for one that was refused."""
         return {name: each.plan.description.stream if each.plan else "" for name, each in self._handles.items()}
+
+    def positions(self) -> dict[str, ViewPosition]:
+        """Where every view with a plan is, by name; asks no store."""
+        handles = self._handles
+        return {
+            view.name: ViewPosition(view.plan.description.stream, view.offset, handles[view.name].error)
+            for view in self._views
+        }
 
     def query(self, query: ViewQuery) -> ViewResult:
         """Reads a view's rows, as they are or as they were at a seal.

@@ -25,3 +25,12 @@ class ViewStatus:
     error: str = ""
     definition_hash: str = ""
     columns: tuple[ViewColumn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPosition:
+    """Where a live view is: its stream, the offset it covers, and why it stands still ("" while it follows)."""
+
+    stream: str
+    offset: int
+    error: str
