@@ -249,6 +249,11 @@ class TableAck:
         self._stream = stream
         self._batches = batches
 
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """The batches that the rows travel in."""
+        return tuple(self._batches)
+
     def done(self) -> bool:
         """Whether it is known what became of all rows."""
         return all(batch.done() for batch in self._batches)
