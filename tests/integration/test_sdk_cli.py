@@ -41,7 +41,7 @@ def test_a_file_is_sent_and_each_bad_row_told(
     assert "quarantined row 1: quantity: " in out
     assert "quarantined row 2: unit_price: " in out
 
-    code, out, _ = run(capsys, shared_ingest, *sending, "--json")
+    code, out, _ = run(capsys, shared_ingest, *sending, "--json", "--again")
     told = json.loads(out)
     assert code == 0
     assert {name: told["summary"][name] for name in ("sent", "appended", "duplicate", "quarantined")} == {

@@ -28,7 +28,7 @@ _LINE_EVERY_S = 5.0
 class SendSummary:
     """What was sent, and what came of it; in rows. `late` ones are among the appended.
 
-    samples: the first rows of each verdict but APPENDED; their index counts from the first row sent.
+    samples: the first rows of each verdict but APPENDED; their index is the row's number.
     """
 
     sent: int = 0
@@ -88,12 +88,14 @@ def send_with_progress(
     label: str = "sending",
     on_acknowledged: Callable[[SendSummary], None] | None = None,
     until_interrupted: bool = False,
+    first_row: int = 0,
 ) -> SendSummary:
     """Send all batches, wait until all is acknowledged, and show rate and acknowledged rows while it goes on.
 
     batches: Arrow batches or tables, or lists of serialized events; read as fast as they are acknowledged.
     total: how many rows there are, where that is known. on_acknowledged: called with the summary so far, now and then.
     until_interrupted: Ctrl-C ends the batches, not the program: what was sent is waited for; see `interrupted`.
+    first_row: the number of the first row, where rows before it were sent by an earlier start.
     Raises a ServiceError when rows could not be delivered.
     """
     summary = SendSummary()
@@ -104,8 +106,8 @@ def send_with_progress(
         """Count what is acknowledged; with `wait`, the oldest rows' acknowledgement is waited for."""
         moved = False
         while pending and (wait or pending[0][0].done()):
-            ack, first_row = pending.popleft()
-            summary.add(ack.result(), first_row)
+            ack, number = pending.popleft()
+            summary.add(ack.result(), number)
             wait, moved = False, True
         summary.seconds = time.monotonic() - started_s
         if moved:
@@ -119,7 +121,7 @@ def send_with_progress(
                 for batch in batches:
                     with interruptible.step():
                         ack = stream.send_many(batch) if isinstance(batch, Sequence) else stream.send_table(batch)
-                        pending.append((ack, summary.sent))
+                        pending.append((ack, first_row + summary.sent))
                         summary.sent += len(batch)
                         settle(wait=False)
         except KeyboardInterrupt:

@@ -37,6 +37,14 @@ class Source:
         """The one column that is taken as it is; None for a template or a constant."""
         return self.parts[0][1] if len(self.parts) == 1 and self.parts[0][0] == "column" else None
 
+    @property
+    def shown(self) -> str:
+        """As the user would write it."""
+        if self.column is not None:
+            return self.column
+        text = "".join(value if kind == "text" else f"{{{value}}}" for kind, value in self.parts)
+        return text if self.columns else f"'{text}'"
+
     def values(self, batch: pa.RecordBatch) -> pa.Array:
         """The field's values; a template with a missing part is missing."""
         if self.column is not None:

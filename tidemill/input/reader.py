@@ -74,11 +74,8 @@ class InputFile:
 
     @property
     def mapping(self) -> dict[str, str]:
-        """Where each field comes from, to be shown."""
-        return {
-            name: "".join(value if kind == "text" or source.column else f"{{{value}}}" for kind, value in source.parts)
-            for name, source in self._sources.items()
-        }
+        """Where each field comes from, as `--map` takes it: a column, a template or a constant in quotes."""
+        return {name: source.shown for name, source in self._sources.items()}
 
     def batches(self, rows_max: int = 25_000, only: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The file's rows, `rows_max` at the most in a batch; `only` some of the fields. Raises InputError."""
