@@ -15,6 +15,7 @@ from ingest_service.contracts.contract import Contract, message_class
 from ingest_service.contracts.decode import Decoder
 from ingest_service.contracts.judge import Broken, Judge
 from ingest_service.contracts.own_rules import MALFORMED, OwnRule, own_rules
+from ingest_service.contracts.retype import to_contract
 from ingest_service.contracts.rules import proofs_of
 from ingest_service.contracts.shown import row_as_json, shown_scalar
 from ingest_service.contracts.wire_rows import WireRows
@@ -160,7 +161,7 @@ class Intake:
             values = rows.finished.get(column.name, rows.columns[column.name])
             if keep is not None:
                 values = values.filter(keep)
-            arrays.append(values if values.type == column.type else values.cast(column.type))
+            arrays.append(to_contract(column, values))
         return pa.RecordBatch.from_arrays(arrays, schema=self.contract.schema)
 
 
