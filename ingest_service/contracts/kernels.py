@@ -84,8 +84,9 @@ def _number_kernel(name: str, value: Any, column: pa.DataType) -> Kernel | None:
     if name == "const":
         return _comparison("equal", pa.scalar(value, column))
     if pa.types.is_floating(column):
-        # Lists are left to protovalidate: Arrow finds NaN in a list, and takes -0.0 and 0.0 for two values.
-        return pc.is_finite if name == "finite" and value else None
+        if name == "finite":
+            return pc.is_finite if value else None
+        return _float_membership(name, list(value), column)
     return _membership(name, list(value), column)
 
 
@@ -178,6 +179,14 @@ def _membership(name: str, members: list[Any], column: pa.DataType) -> Kernel | 
     if name == "in":
         return lambda values: pc.is_in(values, value_set=value_set)
     return lambda values: pc.invert(pc.is_in(values, value_set=value_set))
+
+
+def _float_membership(name: str, members: list[float], column: pa.DataType) -> Kernel | None:
+    """To Arrow a list may hold NaN, and -0.0 and 0.0 are two values; to the rule NaN is nothing's equal."""
+    numbers = [member for member in members if member == member]  # noqa: PLR0124 - NaN alone is not itself
+    if 0.0 in numbers:
+        numbers += [0.0, -0.0]
+    return _membership(name, numbers, column)
 
 
 def _comparison(compare: str, bound: pa.Scalar) -> Kernel:

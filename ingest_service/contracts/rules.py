@@ -153,6 +153,9 @@ def _zero_kernel(field: FieldDescriptor) -> Kernel:
         return lambda values: pc.equal(_counts(values), 0)
     # Not asked of what tracks presence.
     zero = None if field.message_type is not None else field.default_value
+    if field.type in _FLOATS:
+        # In a list 0.0 stands for itself alone; -0.0 is equal to it, but no zero value.
+        return lambda values: pc.is_in(values, value_set=pa.array([zero], values.type))
     return lambda values: pc.equal(values, pa.scalar(zero, values.type))
 
 
@@ -212,9 +215,6 @@ def _is_beyond_kernels(field: FieldDescriptor, rules: Any) -> bool:
     if rules.ignore not in (_IGNORE_UNSPECIFIED, _IGNORE_IF_ZERO_VALUE):
         return True
     if rules.ignore and field.message_type is not None:
-        return True
-    if rules.required and not field.has_presence and field.type in _FLOATS:
-        # Whether -0.0 is zero is for protovalidate to say.
         return True
     # Extensions and unknown fields of a kind's message are predefined rules, which are CEL.
     return kind is not None and not _says_only(getattr(rules, kind), *_names(getattr(rules, kind)))
