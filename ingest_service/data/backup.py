@@ -31,6 +31,7 @@ from deltalake.exceptions import DeltaError
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.data.chain import read_chain, read_end
+from ingest_service.data.check_derived import LISTINGS
 from ingest_service.data.check_lake import active_files, open_table
 from ingest_service.data.folder import FORMAT_NAME, FORMAT_VERSION, DataFolder, LogPlace, hold_segments
 from ingest_service.data.manifest import (
@@ -44,8 +45,9 @@ from ingest_service.data.manifest import (
 )
 from ingest_service.errors import ConfigError, StorageError
 from ingest_service.lake.table import transaction_id
-from ingest_service.log.files import OsFiles
-from ingest_service.log.recovery import MARK_NAME
+from ingest_service.log.files import Files, OsFiles
+from ingest_service.log.quarantine import SUFFIX as QUARANTINE_SUFFIX
+from ingest_service.log.snapshot import snapshot_places
 
 UNFINISHED = ".unfinished"
 """Behind the name of a backup in the making."""
@@ -213,11 +215,11 @@ class _Backup:
 
         What is derived from the segments comes before them, so that it never knows of more than there is.
         """
-        for path in _files_below(place.path):
-            if path.suffix not in {".seg", ".tmp"} and path.name != MARK_NAME:
-                self._take(path)
-        self._take_if_there(place.path / MARK_NAME)
         files = OsFiles()
+        self._take_snapshots(files, place.path)
+        for path in _files_below(place.path):
+            if path.suffix in {".json", QUARANTINE_SUFFIX}:
+                self._take(path)
         links = read_chain(files, place.path, place.stream).links
         for link in links[:-1]:
             self._take(place.path / str(link.name))
@@ -226,6 +228,18 @@ class _Backup:
         end = read_end(files, place.path, links[-1])
         self._take(place.path / str(links[-1].name), end.position)
         return end.next_offset
+
+    def _take_snapshots(self, files: Files, folder: Path) -> None:
+        for _ in range(LISTINGS):
+            places = snapshot_places(files, folder)
+            before = len(self._manifest.files)
+            for place in places:
+                # A running service puts a newer one in the place of the oldest.
+                with contextlib.suppress(FileNotFoundError):
+                    self._take(folder / str(place))
+            if not places or len(self._manifest.files) > before:
+                return
+        raise FileNotFoundError(f"the snapshots in {folder} are replaced faster than they can be copied")
 
     # Files.
 

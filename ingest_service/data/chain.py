@@ -10,6 +10,7 @@ from ingest_service.errors import LogDamaged
 from ingest_service.log.files import Files
 from ingest_service.log.frame import Frame, FrameDamaged
 from ingest_service.log.segment import Head, SegmentFile, SegmentName, check_head
+from ingest_service.log.start import START_NAME, Start, read_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,12 @@ class Link:
 class Chain:
     """The segments that make up a log, oldest first, and what is wrong with how they follow one another.
 
-    dropped: the number of the segment before the first, 0 when the first is the log's first.
+    start: where the log begins; above 0 when retention has dropped segments.
     """
 
     links: list[Link]
-    problems: list[tuple[SegmentName, str]]
-    dropped: int
+    problems: list[tuple[str, str]]
+    start: Start
 
 
 def segment_names(files: Files, folder: Path) -> list[SegmentName]:
@@ -47,23 +48,35 @@ def segment_names(files: Files, folder: Path) -> list[SegmentName]:
 def read_chain(files: Files, folder: Path, stream: str) -> Chain:
     """Look at all segments of a log, from the newest back: each head names its predecessor.
 
-    Told are segments that are missing. A segment that no head names and that has no frame behind its head is what is
-    left of one that failed to begin; it is no part of the log. Raises OSError.
+    Told are segments that are missing, each with the file that says so. No part of the log are a segment that no head
+    names and that has no frame behind its head (what is left of one that failed to begin), and those below the log's
+    start (what an interrupted retention has left).
+
+    Raises:
+        LogDamaged: where the log begins can't be told.
+        OSError: the folder can't be read.
     """
+    start = read_start(files, folder)
     links: list[Link] = []
-    problems: list[tuple[SegmentName, str]] = []
+    problems: list[tuple[str, str]] = []
     wanted: int | None = None
     for name in reversed(segment_names(files, folder)):
+        if name.number < start.segment:
+            break
         with_frames, link = _look(files, folder, name, stream)
         if (wanted is not None and name.number > wanted) or (not links and link.head is None and not with_frames):
             if with_frames:
-                problems.append((links[-1].name, f"its predecessor is number {wanted}, found {name}"))
+                problems.append((str(links[-1].name), f"its predecessor is number {wanted}, found {name}"))
             continue
         if wanted is not None and name.number < wanted:
-            problems.append((links[-1].name, f"its predecessor, number {wanted}, is missing"))
+            problems.append((str(links[-1].name), f"its predecessor, number {wanted}, is missing"))
         links.append(link)
         wanted = link.head.previous_number if link.head else None
-    return Chain(links[::-1], problems, wanted or 0)
+    if start.segment and (not links or links[-1].name.number != start.segment):
+        problems.append((START_NAME, f"it names segment number {start.segment} as the first, which is missing"))
+    elif wanted and not start.segment:
+        problems.append((str(links[-1].name), f"its predecessor, number {wanted}, is missing"))
+    return Chain(links[::-1], problems, start)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,11 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class LogChecked:
-    """One log, read to its end. rows: those in the segments that are there; next_offset: after the last row."""
+    """One log, read to its end. rows: start_offset … next_offset - 1; those before were dropped by retention."""
 
     stream: str
     partition: str
+    start_offset: int
     segments: int
     frames: int
     bytes: int

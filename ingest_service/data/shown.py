@@ -23,7 +23,7 @@ def verify_lines(report: Report, seconds: float) -> list[str]:
     """What was read, what is worth a word, what is damaged, and the verdict."""
     lines = [
         f"log of {log.stream}: {log.rows:,} rows in {_count(log.frames, 'frame')}, {_count(log.segments, 'segment')}, "
-        f"{size(log.bytes)}; ends at offset {log.next_offset:,}"
+        f"{size(log.bytes)}; offsets {log.start_offset:,} to {log.next_offset:,}"
         for log in report.logs
     ]
     lines += [

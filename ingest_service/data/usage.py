@@ -129,7 +129,7 @@ def _history(place: LogPlace) -> _History | None:
         times.append(link.frame.append_time_us)
         offsets.append(link.frame.base_offset)
         sizes.append(sizes[-1] + link.size)
-    return _History([*times, end.append_time_us], [*offsets, end.next_offset], sizes, chain.dropped > 0)
+    return _History([*times, end.append_time_us], [*offsets, end.next_offset], sizes, chain.start.segment > 0)
 
 
 def _log_part(place: LogPlace, history: _History | None, counted: set[tuple[int, int]], now_us: int) -> Part:

@@ -1,16 +1,16 @@
 """Reading everything in a data folder back, to see whether it is still what was written.
 
 Works beside a running service: each part is read as of one moment, and in the order in which each may only be behind
-the next: 1 live views; 2 lake; 3 warehouse; 4 log; 5 what they say of each other.
+the next: 1 live views; 2 lake; 3 warehouse; 4 log; 5 contracts; 6 what they say of each other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 from collections.abc import Callable
 
+from ingest_service.data.check_contracts import check_contracts, check_keys
 from ingest_service.data.check_lake import LakeCheck
 from ingest_service.data.check_log import LogCheck
 from ingest_service.data.check_tables import check_live_store, check_warehouse
@@ -53,15 +53,14 @@ def _verify(folder: DataFolder, shown: Shown) -> Report:
     for lake in lakes.values():  # 2
         lake.run()
     check_warehouse(folder.warehouse, report, progress)  # 3
-    days = {}
-    for place in logs:  # 4
-        check = LogCheck(place, report, progress, lakes[place.stream].offset)
+    checks = [LogCheck(place, report, progress, lakes[place.stream].offset) for place in logs]  # 4
+    for check in checks:
         check.run()
-        days[place.stream] = check.days
-    _check_keys(folder, report)
+    check_contracts(folder, checks, report)  # 5
+    check_keys(folder, report)
     if (folder.root / MANIFEST_NAME).is_file():
         _check_backup(folder, report, progress)
-    _compare(folder, report, lakes, days)  # 5
+    _compare(folder, report, lakes, {check.place.stream: check.days for check in checks})  # 6
     return report
 
 
@@ -80,17 +79,6 @@ def _check_backup(folder: DataFolder, report: Report, progress: Progress) -> Non
     report.other.append("the backup's checksums")
 
 
-def _check_keys(folder: DataFolder, report: Report) -> None:
-    if not folder.keys.is_file():
-        return
-    try:
-        json.loads(folder.keys.read_bytes())
-    except ValueError as error:
-        report.damaged(folder.keys, f"it is no JSON: {error}")
-        return
-    report.other.append("keys")
-
-
 def _compare(folder: DataFolder, report: Report, lakes: dict[str, LakeCheck], days: dict[str, dict[int, int]]) -> None:
     """Views and lake are functions of a prefix of the log: neither is ahead of it, and the lake has its rows."""
     if not report.ok:
@@ -107,12 +95,17 @@ def _compare(folder: DataFolder, report: Report, lakes: dict[str, LakeCheck], da
         end = report.next_offset(stream) or 0
         if lake.offset > end:
             report.damaged(folder.lake_uri(stream), f"it reaches to offset {lake.offset}, the log ends at {end}")
-        elif lake.offset and days[stream] != lake.days:
-            differing = sorted(day for day in days[stream] | lake.days if days[stream].get(day) != lake.days.get(day))
-            first = dt.date(1970, 1, 1) + dt.timedelta(days=differing[0])
-            report.damaged(
-                folder.lake_uri(stream),
-                f"on {first} and {len(differing) - 1} other dates, it has other counts of rows than the log below "
-                f"offset {lake.offset}: {lake.days.get(differing[0], 0)} rows, the log "
-                f"{days[stream].get(differing[0], 0)}",
-            )
+        elif problem := _difference(days[stream], lake.days):
+            report.damaged(folder.lake_uri(stream), f"up to offset {lake.offset}, {problem}")
+
+
+def _difference(in_log: dict[int, int], in_lake: dict[int, int]) -> str | None:
+    """On which dates log and lake have other counts of rows; None when on none."""
+    differing = sorted(day for day in in_log | in_lake if in_log.get(day, 0) != in_lake.get(day, 0))
+    if not differing:
+        return None
+    first = dt.date(1970, 1, 1) + dt.timedelta(days=differing[0])
+    return (
+        f"it has other counts of rows than the log on {len(differing)} dates: on {first}, it has "
+        f"{in_lake.get(differing[0], 0)} and the log {in_log.get(differing[0], 0)}"
+    )

@@ -15,6 +15,8 @@ from support.logs import NOON_US, SPEC, SetClock, append
 from ingest_service.data.folder import DataFolder, lock_folder
 from ingest_service.lake import LakeExporter
 from ingest_service.log import Log, LogSettings
+from ingest_service.log.files import OsFiles
+from ingest_service.log.start import Start, write_start
 
 DAY_US = 86_400_000_000
 
@@ -42,6 +44,15 @@ class Running:
             numbers = range(start, min(start + 10, first + count))
             times = [self.clock.us - (number % days) * DAY_US for number in numbers]
             self.log.append(append([f"e{number}" for number in numbers], at_us=times)).result(30)
+
+    def drop(self, segments: int) -> None:
+        """Drop so many of the oldest segments, as retention does: 1 say where the log begins; 2 remove them."""
+        paths = self.segments()
+        offset, number = (int(part) for part in paths[segments].stem.split("-"))
+        write_start(OsFiles(), self.log_folder, Start(number, offset))
+        self.log.drop_before(number)
+        for path in paths[:segments]:
+            path.unlink()
 
     def view_at(self, offset: int) -> None:
         """Let the live store have a view that covers the log up to there."""

@@ -160,6 +160,19 @@ def test_a_commit_to_the_lake_during_the_copy_is_not_in_it(
     assert verify(DataFolder.existing(Path(made.path))).lakes[0].rows == 200
 
 
+def test_a_log_whose_first_segments_were_dropped(
+    running: Running, back_up: Callable[[], BackupMade], tmp_path: Path
+) -> None:
+    running.lake.export()
+    running.drop(3)
+    back_up()
+    restore(tmp_path / "vault", tmp_path / "again", force=False)
+    assert verify(DataFolder.existing(tmp_path / "again")).damages == []
+    log = Log.open(tmp_path / "again" / "log" / SPEC.stream / "0", SPEC)
+    assert (log.durable_offset, log.counts()) == (300, running.log.counts())
+    log.close()
+
+
 def test_segments_are_held_meanwhile(
     running: Running, back_up: Callable[[], BackupMade], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,14 @@ def test_a_stream_that_has_stopped_grows_no_more(running: Running) -> None:
     assert part(usage(running.folder, running.clock), "log of payments").growth == 0
 
 
+def test_a_log_that_drops_its_old_segments_stays_as_large(running: Running) -> None:
+    running.clock.us += 2 * DAY_US
+    running.send(100)
+    assert part(usage(running.folder, running.clock), "log of payments").growth != 0
+    running.drop(2)
+    assert part(usage(running.folder, running.clock), "log of payments").growth == 0
+
+
 def test_every_byte_is_counted_once(running: Running) -> None:
     (running.folder.root / "logs").mkdir()
     (running.folder.root / "logs" / "service.log").write_bytes(b"x" * 100_000)

@@ -122,8 +122,7 @@ def test_a_segment_of_another_stream(folder: DataFolder, running: Running, tmp_p
     shutil.move(running.log_folder, folder.root / "log" / "moved")
     (folder.root / "log" / "others").mkdir()
     shutil.move(folder.root / "log" / "moved", folder.root / "log" / "others" / "0")
-    assert all("belongs elsewhere" in problem for _, _, problem in damages(folder))
-    assert damages(folder)
+    assert any("belongs elsewhere" in problem for _, _, problem in damages(folder))
 
 
 @pytest.mark.parametrize("what", ["missing", "short", "flipped", "rows doubled"])
@@ -170,6 +169,47 @@ def test_an_index_of_the_live_store_that_misses_rows(folder: DataFolder) -> None
         connection.execute("pragma writable_schema = on")
         connection.execute("delete from sqlite_schema where name = 'i'")
     assert any(name == "live.sqlite" for name, _, _ in damages(folder))
+
+
+def test_a_log_whose_first_segments_were_dropped(running: Running) -> None:
+    running.drop(2)
+    report = verify(running.folder)
+    assert report.damages == []
+    (log,) = report.logs
+    assert log.next_offset - log.start_offset == log.rows < 300
+    # The lake is behind the snapshot, at it, and ahead of it: its rows of each date are those that the log had.
+    for _ in range(3):
+        running.lake.export()
+        assert verify(running.folder).damages == []
+        running.send(40, days=3)
+    running.log.close()
+    assert verify(running.folder).damages == []
+
+
+def test_what_a_log_keeps_of_dropped_segments_is_checked(running: Running) -> None:
+    running.drop(2)
+    running.log.close()
+    snapshots = sorted(running.log_folder.glob("*.snapshot"))
+    assert len(snapshots) == 2
+    for path in snapshots:
+        flip(path, path.stat().st_size // 2)
+    names = [name for name, _, _ in damages(running.folder)]
+    assert names[:2] == [path.name for path in reversed(snapshots)]
+    assert any("no snapshot can be read" in problem for _, _, problem in damages(running.folder))
+    for path in snapshots:
+        flip(path, path.stat().st_size // 2)
+    (running.log_folder / "start.json").write_text("{")
+    assert any(name == "start.json" for name, _, _ in damages(running.folder))
+    (running.log_folder / "start.json").unlink()
+    assert any("predecessor, number 2, is missing" in problem for _, _, problem in damages(running.folder))
+
+
+def test_a_snapshot_of_rows_that_are_gone(folder: DataFolder, running: Running) -> None:
+    first, *others = running.segments()
+    for path in [*others, running.log_folder / "durable.json"]:
+        path.unlink()
+    assert any("it knows of rows behind" in problem for _, _, problem in damages(folder))
+    assert first.exists()
 
 
 def test_no_data_folder(tmp_path: Path) -> None:
