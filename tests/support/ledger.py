@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -64,9 +65,13 @@ class GateClock(SetClock):
 
 
 class Ledger:
-    """Sends batches as the SDK does (in order, until each is acknowledged) and remembers every answer."""
+    """Sends batches as the SDK does (in order, until each is acknowledged) and remembers every answer.
 
-    def __init__(self) -> None:
+    on_refused: called with the log and each batch that it refuses.
+    """
+
+    def __init__(self, on_refused: Callable[[Log, Batch], None] = lambda log, batch: None) -> None:
+        self._on_refused = on_refused
         self.batches: dict[str, list[Batch]] = {}
         self.seals: list[Seal] = []
         self._rows_sent: dict[str, int] = {}
@@ -100,7 +105,7 @@ class Ledger:
             if error is None:
                 each.acks.append(future.result())
             else:
-                each.refused += 1
+                self._refused(log, each)
         return self.send(log, *(each for each, _ in futures if not each.acks), tries=tries)
 
     def seal(self, log: Log, day: int, *, tries: int = 1) -> bool:
@@ -119,10 +124,14 @@ class Ledger:
             try:
                 each.acks.append(log.append(each.append()).result(30))
             except StorageError:
-                each.refused += 1
+                self._refused(log, each)
             else:
                 return True
         return False
+
+    def _refused(self, log: Log, each: Batch) -> None:
+        each.refused += 1
+        self._on_refused(log, each)
 
     def open(self) -> list[Batch]:
         """The batches that were sent or begun and not acknowledged, each producer's in order."""
