@@ -12,51 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from support.cut_log import CutLog
 from unit.lake.conftest import FIRST, SPEC, rows
 
-from ingest_service.errors import OffsetDropped, StorageError
+from ingest_service.errors import StorageError
 from ingest_service.lake import ExportSettings, LakeExporter, WholeLog
 from ingest_service.lake import history as history_module
 from ingest_service.lake.snapshot import LakeSnapshot
-from ingest_service.log import Append, Log, LogReader, Rows, Seal
+from ingest_service.log import Append, Log, Seal
 
 SEED = random.randrange(1 << 32)
-
-
-class Shortened:
-    """A log that retention has cut: it gives nothing below `start_offset`."""
-
-    def __init__(self, log: Log, start_offset: int = 0) -> None:
-        self._log = log
-        self.start_offset = start_offset
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
-
-    def offset_before_time(self, append_time_us: int) -> int:
-        return max(self.start_offset, self._log.offset_before_time(append_time_us))
-
-    def reader(self, from_offset: int) -> Any:
-        self.check(from_offset)
-        return _CheckedReader(self, self._log.reader(from_offset), from_offset)
-
-    def check(self, offset: int) -> None:
-        if offset < self.start_offset:
-            raise OffsetDropped("things", offset, self.start_offset)
-
-
-class _CheckedReader:
-    def __init__(self, log: Shortened, reader: LogReader, offset: int) -> None:
-        self._log, self._reader, self._offset = log, reader, offset
-
-    def read(self, max_rows: int, timeout_s: float, max_bytes: int = 1 << 30) -> list[Any]:
-        self._log.check(self._offset)
-        entries = self._reader.read(max_rows, timeout_s, max_bytes)
-        self._offset = max([self._offset, *(entry.next_offset for entry in entries if isinstance(entry, Rows))])
-        return entries
-
-    def close(self) -> None:
-        self._reader.close()
 
 
 @pytest.fixture
@@ -86,7 +51,7 @@ def everything(reader: Any, rows_max: int = 700) -> tuple[pa.Table, list[Seal]]:
 
 
 def test_the_lake_gives_the_same_rows_as_the_log(log: Log, exported: LakeExporter, uri: str) -> None:
-    whole = WholeLog(Shortened(log, log.durable_offset), uri)
+    whole = WholeLog(CutLog(log, log.durable_offset), uri)
     for offset in (0, 1, 999, 1000, 4321, 8999):
         expected, _ = everything(log.reader(offset))
         found, _ = everything(whole.reader(offset))
@@ -97,14 +62,14 @@ def test_the_lake_gives_the_same_rows_as_the_log(log: Log, exported: LakeExporte
 def test_it_goes_on_in_the_log_where_the_lake_need_not_be_asked(log: Log, exported: LakeExporter, uri: str) -> None:
     rows_after = rows(9000, 500, 3)
     log.append(Append(rows_after, 500)).result(10)
-    whole = WholeLog(Shortened(log, 5000), uri)
+    whole = WholeLog(CutLog(log, 5000), uri)
     found, _ = everything(whole.reader(0))
     assert found.equals(everything(log.reader(0))[0])
     assert found.num_rows == 9500
 
 
 def test_retention_may_overtake_a_reader(log: Log, exported: LakeExporter, uri: str) -> None:
-    cut = Shortened(log)
+    cut = CutLog(log)
     whole = WholeLog(cut, uri)
     reader = whole.reader(0)
     found = []
@@ -125,7 +90,7 @@ def test_seals_stand_at_their_offsets_and_come_once(log: Log, fill: Any, uri: st
         if day == 1:
             seals.append(log.seal(FIRST.date(), FIRST.date(), force=True))
     exporter.export()
-    whole = WholeLog(Shortened(log, start), uri)
+    whole = WholeLog(CutLog(log, start), uri)
     for offset in (0, 999, 1000, 1001, 2000, 3999, 4000):
         reader = whole.reader(offset)
         if offset < 4000:
@@ -140,14 +105,14 @@ def test_dates_that_were_compacted_are_read_alike(log: Log, exported: LakeExport
     for day in range(3):
         exported.compact(FIRST.date() + dt.timedelta(days=day))
     assert len(LakeSnapshot(uri, "things").files) == 3
-    found, _ = everything(WholeLog(Shortened(log, 9000), uri).reader(0))
+    found, _ = everything(WholeLog(CutLog(log, 9000), uri).reader(0))
     assert found.equals(everything(log.reader(0))[0])
 
 
 def test_files_whose_rows_are_in_no_order_are_read_alike(log: Log, exported: LakeExporter, uri: str) -> None:
     # What a user's own OPTIMIZE does: files one after another, in any order.
     DeltaTable(uri).optimize.compact()
-    found, _ = everything(WholeLog(Shortened(log, 9000), uri).reader(17), rows_max=100)
+    found, _ = everything(WholeLog(CutLog(log, 9000), uri).reader(17), rows_max=100)
     assert found.equals(everything(log.reader(17))[0])
 
 
@@ -156,7 +121,7 @@ def test_more_files_than_may_be_open_overlap(log: Log, fill: Any, uri: str, monk
     monkeypatch.setattr(history_module, "MERGE_BYTES", 20_000)
     fill(6000, days=20)
     LakeExporter(log, "things", uri).export()
-    reader = WholeLog(Shortened(log, 6000), uri).reader(0)
+    reader = WholeLog(CutLog(log, 6000), uri).reader(0)
     opened = 0
     batches = []
     while entries := reader.read(500, 0):
@@ -170,7 +135,7 @@ def test_more_files_than_may_be_open_overlap(log: Log, fill: Any, uri: str, monk
 def test_a_version_that_was_vacuumed_meanwhile_is_left_for_the_newest(
     log: Log, exported: LakeExporter, uri: str
 ) -> None:
-    reader = WholeLog(Shortened(log, 9000), uri).reader(0)
+    reader = WholeLog(CutLog(log, 9000), uri).reader(0)
     found = [entry.batch for entry in reader.read(10, 0)]
     for day in range(3):
         exported.compact(FIRST.date() + dt.timedelta(days=day))
@@ -182,7 +147,7 @@ def test_a_version_that_was_vacuumed_meanwhile_is_left_for_the_newest(
 
 def test_a_row_that_the_lake_lacks_is_never_skipped(log: Log, exported: LakeExporter, uri: str) -> None:
     DeltaTable(uri).delete("_offset = 1234")
-    reader = WholeLog(Shortened(log, 9000), uri).reader(1000)
+    reader = WholeLog(CutLog(log, 9000), uri).reader(1000)
     with pytest.raises(StorageError, match=r"expected each of the rows .* once, row 1234 is missing"):
         everything(reader)
 
@@ -190,12 +155,12 @@ def test_a_row_that_the_lake_lacks_is_never_skipped(log: Log, exported: LakeExpo
 def test_a_row_that_is_in_no_lake_and_no_log_is_told(log: Log, exported: LakeExporter, uri: str) -> None:
     log.append(Append(rows(9000, 10, 3), 10)).result(10)
     with pytest.raises(StorageError, match="row 9000 is neither in the log, which begins at 9010, nor in the lake"):
-        WholeLog(Shortened(log, 9010), uri).reader(9000).read(1, 0)
+        WholeLog(CutLog(log, 9010), uri).reader(9000).read(1, 0)
 
 
 def test_columns_are_those_asked_for(log: Log, exported: LakeExporter, uri: str) -> None:
     names = ["event_date", "_offset", "price"]
-    found, _ = everything(WholeLog(Shortened(log, 4500), uri).reader(10, names))
+    found, _ = everything(WholeLog(CutLog(log, 4500), uri).reader(10, names))
     assert found.equals(everything(log.reader(10))[0].select(names))
 
 
@@ -225,7 +190,7 @@ def test_a_time_is_found_in_log_and_lake(set_log: Any, uri: str, start: int, kep
         if number % 10 == 9:
             exporter.export()
     assert ("min._offset" in pa.table(DeltaTable(uri).get_add_actions(flatten=True)).schema.names) is kept
-    whole = WholeLog(Shortened(log, start), uri)
+    whole = WholeLog(CutLog(log, start), uri)
     for number, time in enumerate(times):
         assert [whole.offset_at(time + us) for us in (-1, 0, 1)] == [100 * number, 100 * number, 100 * number + 100]
     assert whole.offset_at(0) == 0
@@ -246,7 +211,7 @@ def test_any_place_any_size_any_layout(log: Log, uri: str, fill: Any) -> None:
     expected, _ = everything(log.reader(0))
     for _ in range(10):
         offset = chance.randrange(log.durable_offset)
-        whole = WholeLog(Shortened(log, chance.randrange(log.durable_offset + 1)), uri)
+        whole = WholeLog(CutLog(log, chance.randrange(log.durable_offset + 1)), uri)
         found, _ = everything(whole.reader(offset), chance.choice([1, 37, 500, 100_000]) if offset > 5000 else 333)
         assert found.equals(expected.slice(offset))
 
