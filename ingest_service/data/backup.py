@@ -219,7 +219,9 @@ class _Backup:
         self._take_snapshots(files, place.path)
         for path in _files_below(place.path):
             if path.suffix in {".json", QUARANTINE_SUFFIX}:
-                self._take(path)
+                # Quarantined rows expire, and their file with them, also while segments are held.
+                with contextlib.suppress(FileNotFoundError):
+                    self._take(path)
         links = read_chain(files, place.path, place.stream).links
         for link in links[:-1]:
             self._take(place.path / str(link.name))

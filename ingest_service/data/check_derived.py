@@ -65,15 +65,20 @@ def check_kept_quarantine(files: Files, folder: Path, report: Report) -> None:
     """Every frame of the files that keep dropped segments' quarantined rows. Raises OSError."""
     for text in files.list_folder(folder):
         name = SegmentName.parse(text.removesuffix(SUFFIX) + ".seg")
-        if not text.endswith(SUFFIX) or name is None:
-            continue
-        with contextlib.closing(SegmentFile(files, folder, KeptName(name.base_offset, name.number))) as file:
-            position = 0
-            try:
-                for _, frame, after in file.scan(0, files.size(file.path)):
-                    if frame.kind is not Kind.QUARANTINE:
-                        raise FrameDamaged(f"expected quarantined rows, found a frame of kind {frame.kind.name}")
-                    RowsTable.unpack(frame.table[1])
-                    position = after
-            except FrameDamaged as error:
-                report.damaged(file.path, error, position)
+        if text.endswith(SUFFIX) and name is not None:
+            # Rows expire, and their file with them.
+            with contextlib.suppress(FileNotFoundError):
+                _check_kept(files, folder, KeptName(name.base_offset, name.number), report)
+
+
+def _check_kept(files: Files, folder: Path, name: KeptName, report: Report) -> None:
+    with contextlib.closing(SegmentFile(files, folder, name)) as file:
+        position = 0
+        try:
+            for _, frame, after in file.scan(0, files.size(file.path)):
+                if frame.kind is not Kind.QUARANTINE:
+                    raise FrameDamaged(f"expected quarantined rows, found a frame of kind {frame.kind.name}")
+                RowsTable.unpack(frame.table[1])
+                position = after
+        except FrameDamaged as error:
+            report.damaged(file.path, error, position)

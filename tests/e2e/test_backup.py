@@ -62,7 +62,7 @@ class Sender:
                 stream = tm.stream("order_lines")
                 for number in itertools.count():
                     # Some thousand events a second: load, and not more than the test has to count.
-                    if number % 100 == 0 and self._stopping.wait(0.01):
+                    if number % 100 == 0 and self._stopping.wait(0.03):
                         break
                     name = f"e{number - 1 if number % 50 == 0 and number else number}"
                     ack = stream.send(self._event(name, number))

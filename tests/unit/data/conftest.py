@@ -5,20 +5,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import pytest
-from support.logs import NOON_US, SPEC, SetClock, append
+from support.logs import NOON_US, SPEC, SetClock, append, batch
 
-from ingest_service.data.folder import DataFolder, lock_folder
+from ingest_service.data.folder import HOLD_NAME, DataFolder, lock_folder
 from ingest_service.lake import LakeExporter
-from ingest_service.log import Log, LogSettings
-from ingest_service.log.files import OsFiles
-from ingest_service.log.start import Start, write_start
+from ingest_service.log import Append, Log, LogSettings, QuarantinedRow
+from ingest_service.log.retention import Retention, RetentionHold
 
 DAY_US = 86_400_000_000
+SETTINGS = LogSettings(segment_bytes=4_000, dedup_ids_max=20)
 
 
 @dataclass
@@ -45,14 +45,20 @@ class Running:
             times = [self.clock.us - (number % days) * DAY_US for number in numbers]
             self.log.append(append([f"e{number}" for number in numbers], at_us=times)).result(30)
 
-    def drop(self, segments: int) -> None:
-        """Drop so many of the oldest segments, as retention does: 1 say where the log begins; 2 remove them."""
-        paths = self.segments()
-        offset, number = (int(part) for part in paths[segments].stem.split("-"))
-        write_start(OsFiles(), self.log_folder, Start(number, offset))
-        self.log.drop_before(number)
-        for path in paths[:segments]:
-            path.unlink()
+    def quarantine(self, rows: int) -> None:
+        """Append rows that break their contract, and none that keeps it."""
+        broken = tuple(QuarantinedRow(index, "rule", "amount", "is wrong", b"payload") for index in range(rows))
+        self.log.append(Append(batch([]), rows, broken)).result(30)
+
+    def drop(self, segments: int) -> int:
+        """Let retention drop so many of the oldest segments, if the lake has them; how many it dropped."""
+        hold = RetentionHold(self.folder.root / HOLD_NAME)
+        kept_bytes = sum(path.stat().st_size for path in self.segments()[segments:])
+        settings = replace(SETTINGS, retain_bytes=kept_bytes)
+        retention = Retention(
+            self.log, self.log_folder, lambda: self.lake.state().offset, hold, settings=settings, clock=self.clock
+        )
+        return retention.run().segments
 
     def view_at(self, offset: int) -> None:
         """Let the live store have a view that covers the log up to there."""
@@ -72,8 +78,7 @@ def running(tmp_path: Path, clock: SetClock) -> Iterator[Running]:
     root = tmp_path / "data"
     folder = DataFolder(root)
     with lock_folder(root):
-        settings = LogSettings(segment_bytes=4_000)
-        log = Log.open(root / "log" / SPEC.stream / "0", SPEC, clock=clock, settings=settings)
+        log = Log.open(root / "log" / SPEC.stream / "0", SPEC, clock=clock, settings=SETTINGS)
         lake = LakeExporter(log, SPEC.stream, folder.lake_uri(SPEC.stream))
         lake.ensure()
         made = Running(folder, clock, log, lake)

@@ -164,7 +164,7 @@ def test_a_log_whose_first_segments_were_dropped(
     running: Running, back_up: Callable[[], BackupMade], tmp_path: Path
 ) -> None:
     running.lake.export()
-    running.drop(3)
+    assert running.drop(3) == 3
     back_up()
     restore(tmp_path / "vault", tmp_path / "again", force=False)
     assert verify(DataFolder.existing(tmp_path / "again")).damages == []
@@ -176,23 +176,19 @@ def test_a_log_whose_first_segments_were_dropped(
 def test_segments_are_held_meanwhile(
     running: Running, back_up: Callable[[], BackupMade], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[bool] = []
+    dropped: list[int] = []
     real = backup_module.copy_file
 
     def copy(*arguments: object) -> tuple[int, str]:
-        with (running.folder.root / "HOLD").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                seen.append(False)
-            except BlockingIOError:
-                seen.append(True)
+        dropped.append(running.drop(2))
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(backup_module, "copy_file", copy)
-    back_up()
-    assert set(seen) == {True}
-    with (running.folder.root / "HOLD").open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with monkeypatch.context() as patched:
+        patched.setattr(backup_module, "copy_file", copy)
+        made = back_up()
+    assert set(dropped) == {0}
+    assert running.drop(2) == 2
+    assert verify(DataFolder.existing(Path(made.path))).logs[0].start_offset == 0
 
 
 def test_a_backup_that_fails_leaves_nothing(

@@ -172,7 +172,7 @@ def test_an_index_of_the_live_store_that_misses_rows(folder: DataFolder) -> None
 
 
 def test_a_log_whose_first_segments_were_dropped(running: Running) -> None:
-    running.drop(2)
+    assert running.drop(2) == 2
     report = verify(running.folder)
     assert report.damages == []
     (log,) = report.logs
@@ -187,7 +187,7 @@ def test_a_log_whose_first_segments_were_dropped(running: Running) -> None:
 
 
 def test_what_a_log_keeps_of_dropped_segments_is_checked(running: Running) -> None:
-    running.drop(2)
+    assert running.drop(2) == 2
     running.log.close()
     snapshots = sorted(running.log_folder.glob("*.snapshot"))
     assert len(snapshots) == 2
@@ -202,6 +202,19 @@ def test_what_a_log_keeps_of_dropped_segments_is_checked(running: Running) -> No
     assert any(name == "start.json" for name, _, _ in damages(running.folder))
     (running.log_folder / "start.json").unlink()
     assert any("predecessor, number 2, is missing" in problem for _, _, problem in damages(running.folder))
+
+
+def test_the_quarantined_rows_of_dropped_segments_are_checked(running: Running) -> None:
+    running.quarantine(3)
+    segments = len(running.segments())
+    while len(running.segments()) < segments + 2:
+        running.send(10)
+    running.lake.export()
+    running.drop(segments)
+    (kept,) = running.log_folder.glob("*.quarantine")
+    assert verify(running.folder).damages == []
+    flip(kept, kept.stat().st_size // 2)
+    assert [name for name, _, _ in damages(running.folder)] == [kept.name]
 
 
 def test_a_snapshot_of_rows_that_are_gone(folder: DataFolder, running: Running) -> None:
