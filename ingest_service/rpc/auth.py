@@ -16,6 +16,7 @@ import grpc
 from ingest_service.access import ApiKey, Keyring, Right
 from ingest_service.errors import PermissionDenied, Unauthenticated
 from ingest_service.rpc.caller import CALL, Anyone, Call
+from ingest_service.rpc.decoding import decoding
 from ingest_service.rpc.status import refuse
 
 SWEEP_S = 1.0
@@ -40,6 +41,8 @@ RIGHTS: dict[str, Right | None] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": None,
 }
 """The right that each call needs on its stream; None: any right there. A call that is not named here is refused."""
+
+_Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 log = logging.getLogger(__name__)
 
@@ -78,30 +81,40 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self.refusals: Counter[str] = Counter()
         self._keyring = keyring
         self._open = Call(Anyone(), self.refusals)
+        self._handlers: dict[str, Any] = {}
         self._running: dict[grpc.aio.ServicerContext[Any, Any], ApiKey] = {}
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: _Continuation,
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> Any:
         """Set the call's caller, or answer it with a refusal."""
         method = handler_call_details.method
         if self._keyring is None or method in OPEN:
             CALL.set(self._open)
-            return await continuation(handler_call_details)
-        handler = await continuation(handler_call_details)
+            return await self._handler(method, continuation, handler_call_details)
+        handler = await self._handler(method, continuation, handler_call_details)
         try:
             key = self._keyring.authenticate(_authorization(handler_call_details))
             if handler is not None and method not in RIGHTS:
                 raise PermissionDenied("no API key allows this call", "none")
         except (Unauthenticated, PermissionDenied) as error:
             CALL.set(self._open)
-            return _refusing(error, handler)
+            return _refusing(error)
         CALL.set(Call(KeyHolder(key, RIGHTS.get(method)), self.refusals))
         if handler is not None and handler.response_streaming:
             return self._watched(handler, key)
         return handler
+
+    async def _handler(self, method: str, continuation: _Continuation, details: grpc.HandlerCallDetails) -> Any:
+        """The method's handler, made once; None for a method that nobody has."""
+        if method not in self._handlers:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            self._handlers[method] = decoding(method, handler)
+        return self._handlers[method]
 
     def _watched(self, handler: Any, key: ApiKey) -> grpc.RpcMethodHandler[Any, Any]:
         inner = handler.stream_stream or handler.unary_stream
@@ -141,12 +154,11 @@ def _authorization(details: grpc.HandlerCallDetails) -> str | None:
     return None
 
 
-def _refusing(error: Exception, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+def _refusing(error: Exception) -> grpc.RpcMethodHandler[Any, Any]:
     """Answers the call, whatever kind it is, without reading a request."""
 
     async def refused(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         del request
         await refuse(context, error)
 
-    del handler
     return grpc.stream_stream_rpc_method_handler(refused)

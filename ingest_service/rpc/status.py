@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
@@ -81,6 +81,8 @@ def answer_of(error: Exception) -> Answer:
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
     """End the call with the error's status; an unexpected error is logged and its text kept from the caller."""
+    if isinstance(error, DecodeError):
+        error = errors.BadRequest(f"expected a request message of this call: {error}")
     answer = answer_of(error)
     refusals()[answer.reason] += 1
     if isinstance(error, errors.IngestError):
