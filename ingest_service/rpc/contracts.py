@@ -62,7 +62,7 @@ def _contracts(request: streams_pb2.ApplyContractRequest) -> list[Contract]:
     if not wanted:
         known = ", ".join(each.message_type for each in contracts) or "none"
         raise BadRequest(
-            f"expected a contract {request.message_type or '(any)'} in {file}; its contracts are: {known}",
+            f"expected a contract {request.message_type or '(any)'} in {file}; it has: {known}",
             "message_type",
         )
     return wanted

@@ -164,7 +164,7 @@ def _show(lines: Iterable[_Line], as_json: bool) -> int:
         else:
             _show_stream(line)
     if broken and not as_json:
-        click.echo(f"{broken} of the contracts break something; docs/contracts.md says the way out", err=True)
+        click.echo("something breaks: take it back, or see docs/contracts.md for the way out", err=True)
     return 1 if broken else 0
 
 
