@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tidemill.errors import InputError
 
-PART_ROWS = 2_000
+PART_ROWS = 5_000
 """Rows in a part: small enough for one message, whatever the rows are, large enough to be quick."""
 PART_BYTES_MAX = 24 << 20
 """The largest part, in bytes of its columns: it has to be one message (`SEND_OPTIONS` in tidemill/cli/send.py)."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -67,3 +70,14 @@ def test_a_service_that_cannot_be_started_says_why(tmp_path: Path) -> None:
         tidemill.testing.service(tmp_path / "none"),
     ):
         pass
+
+
+def test_the_example_in_the_documents_runs(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "test-your-code.md").read_text(encoding="utf-8")
+    for name, code in re.findall(r"^```py\n# (\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    (tmp_path / "proto").symlink_to(PROTO)
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "--rootdir", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
