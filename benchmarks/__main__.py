@@ -6,13 +6,23 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import day, ingest, live
+from benchmarks import clients, day, ingest, live, peers
 from benchmarks.result import Result, table, write
 from benchmarks.service import PROJECT
 
+_APPEND = tuple(f"append_{name}{unit}" for name in ("typed", "prepared", "arrow") for unit in ("", "_bytes"))
+_NO_DEDUP = tuple(f"append_{name}_no_dedup{unit}" for name in ("typed", "prepared", "arrow") for unit in ("", "_bytes"))
+
 BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
-    ("append_typed", "append_prepared"): ingest.append,
+    _APPEND: ingest.append,
+    _NO_DEDUP: ingest.append_no_dedup,
+    ("append_prepared_live",): ingest.append_live,
     ("ack_ms_p50", "ack_ms_p99"): ingest.ack,
+    ("ack_live_ms_p50", "ack_live_ms_p99"): ingest.ack_live,
+    ("clients_200_ms_p50", "clients_200_ms_p99"): clients.clients,
+    ("versus_postgres", "versus_postgres_no_dedup"): peers.postgres,
+    ("versus_redis",): peers.redis,
+    ("versus_kafka", "versus_kafka_fsync"): peers.kafka,
     ("replay",): live.replay,
     ("visible_ms_p50", "visible_ms_p99"): live.visible,
     ("daily_dag_s",): day.daily,

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 import tidemill
-from benchmarks.ingest import SINGLE_SENDS, messages
+from benchmarks.events import messages
+from benchmarks.ingest import SINGLE_SENDS
 from benchmarks.result import Result, percentile
 from benchmarks.service import data_folder, running_stack
 

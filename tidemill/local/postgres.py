@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tidemill.local import unprivileged
@@ -44,9 +45,10 @@ class Postgres:
     (the data folder's lock sees to that). Under root the server runs as `nobody` (see `unprivileged`).
     """
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, settings: Mapping[str, str] = SETTINGS) -> None:
         self._folder = folder
         self._log = log
+        self._settings = dict(settings)
         self._socket_folder = folder if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES_MAX else _short_folder(folder)
 
     @property
@@ -82,7 +84,7 @@ class Postgres:
 
     def spec(self) -> ProcessSpec:
         """The server as a process to supervise."""
-        options = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
         options.append(f"--unix_socket_directories={self._socket_folder}")
         return ProcessSpec(
             name="postgres",
