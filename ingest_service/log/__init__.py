@@ -1,7 +1,8 @@
 """The append log: one replayable, fsynced sequence of rows a stream.
 
-Owns the frames and segments on disk, offsets, exactly-once appends (producers and event ids), the watermark and
-seals. Does not know contracts' rules, protobuf or gRPC. The main types are `Log`, `LogReader` and those of `records`.
+Owns the frames and segments on disk, offsets, exactly-once appends (producers and event ids), the watermark, seals,
+quarantine and retention. Does not know contracts' rules, protobuf or gRPC. The main types are `Log`, `LogReader`,
+`Retention` and those of `records`.
 """
 
 from ingest_service.log.log import Log
@@ -23,6 +24,7 @@ from ingest_service.log.records import (
     Verdict,
     with_system_columns,
 )
+from ingest_service.log.retention import Retention, RetentionHold
 from ingest_service.log.settings import LogSettings
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "LogSpec",
     "QuarantinedRow",
     "Replayed",
+    "Retention",
+    "RetentionHold",
     "RowVerdict",
     "Rows",
     "Seal",

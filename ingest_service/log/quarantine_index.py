@@ -41,6 +41,14 @@ class RowId(NamedTuple):
         return cls(*(int(part) for part in match.groups()))
 
 
+def replays_of(ids: Iterable[str]) -> tuple[Replayed, ...]:
+    """The rows of these ids by frame, as an append carries them, in the order of the log."""
+    frames: dict[tuple[int, int], int] = {}
+    for segment, position, number in map(RowId.parse, ids):
+        frames[segment, position] = frames.get((segment, position), 0) | 1 << number
+    return tuple(Replayed(*place, rows) for place, rows in sorted(frames.items()))
+
+
 class QuarantineFrame(NamedTuple):
     """A frame with quarantined rows. replayed: bit k is set when its k-th was replayed."""
 
