@@ -45,6 +45,7 @@ def service(tmp_path_factory):
         work.mkdir()
         (work / "order_lines.csv").write_text(CSV, encoding="utf-8")
         write_shop(work / "shop.parquet")
+        (work / "proto").symlink_to(ROOT / "proto")
         yield made
     finally:
         made.stop()
