@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,6 +18,7 @@ import pytest
 import yaml
 from deltalake import DeltaTable
 from integration.conftest import ROOT, IngestProcess, live_manifest
+from unit.repo.blocks import blocks
 
 import tidemill
 from tidemill.cli import main
@@ -308,3 +312,51 @@ def test_a_new_stream_waits_for_a_start(shop: Shop, capsys: pytest.CaptureFixtur
     assert "pings: a new stream" in capsys.readouterr().out
     assert shop.apply("pings") == 1
     assert "no stream 'pings'" in capsys.readouterr().err
+
+
+def test_the_way_out_is_a_second_stream_and_a_union(tmp_path: Path) -> None:
+    """The documents' own contracts and model, from events to the warehouse."""
+    import duckdb
+
+    import tidemill.testing
+    from ingest_service.contracts import load_contracts
+    from ingest_service.contracts.compare import compare
+    from ingest_service.contracts.dbt_sources import dbt_source
+
+    page = ROOT / "docs" / "contracts.md"
+    first, second = (block.text for block in blocks(page, "proto"))
+    (model,) = (block.text for block in blocks(page, "sql"))
+    project, data = tmp_path / "dbt_project", tmp_path / "data"
+    for version, text in enumerate((first, second), 1):
+        file = tmp_path / "proto" / "payments" / f"v{version}" / "payment.proto"
+        file.parent.mkdir(parents=True)
+        file.write_text(text, encoding="utf-8")
+    for folder in ("sources", "staging"):
+        (project / "models" / folder).mkdir(parents=True)
+    for name in ("profiles.yml", "dbt_project.yml"):
+        shutil.copy(ROOT / "dbt_project" / name, project)
+    contracts = load_contracts(tmp_path / "proto").contracts
+    for stream, contract in contracts.items():
+        (project / "models" / "sources" / f"{stream}.yml").write_text(dbt_source(contract), encoding="utf-8")
+    (project / "models" / "staging" / "stg_payments.sql").write_text(model, encoding="utf-8")
+    # One in place of the other would have broken something: that is why there are two.
+    assert not all(change.compatible for change in compare(contracts["payments"], contracts["payments_v2"]))
+
+    payment = {"paid_at": dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC), "account": "DE1"}
+    with tidemill.testing.service(proto=tmp_path / "proto", data=data) as tm:
+        tm.stream("payments").send({**payment, "payment_id": "1" * 20, "amount": "1.25"}).result(30)
+        more = {"payment_id": "2" * 20, "amount": "0.1234", "currency": "CHF"}
+        tm.stream("payments_v2").send({**payment, **more}).result(30)
+        for stream in contracts:
+            tm.export(stream)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TIDEMILL_", "DBT_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "run"],
+        cwd=project, env={**clean, "TIDEMILL_DATA": str(data)}, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    warehouse = data / "warehouse" / "dev" / "warehouse.duckdb"
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        found = connection.execute("select payment_id, amount, currency from stg_payments order by all").fetchall()
+    assert found == [("1" * 20, Decimal("1.2500"), "EUR"), ("2" * 20, Decimal("0.1234"), "CHF")]
