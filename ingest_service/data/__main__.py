@@ -11,13 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest_service.data.backup import backup
 from ingest_service.data.folder import DataFolder
-from ingest_service.data.restore import restore
-from ingest_service.data.shown import backup_lines, restore_lines, usage_lines, verify_lines
-from ingest_service.data.usage import usage
-from ingest_service.data.verify import verify
 from ingest_service.errors import IngestError
+
+# What reads the parts is imported by the tool that needs it: a wrong folder is said at once.
 
 _REDRAW_S = 0.2
 
@@ -37,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     folder = DataFolder.existing(options.data, options.lake)
+    from ingest_service.data.shown import verify_lines
+    from ingest_service.data.verify import verify
+
     began = time.monotonic()
     with _Bar() as bar:
         report = verify(folder, bar.show)
@@ -45,18 +45,29 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _usage(options: argparse.Namespace) -> int:
-    measured = usage(DataFolder.existing(options.data))
+    folder = DataFolder.existing(options.data)
+    from ingest_service.data.shown import usage_lines
+    from ingest_service.data.usage import usage
+
+    measured = usage(folder)
     _print(options, dataclasses.asdict(measured), usage_lines(measured))
     return 0
 
 
 def _backup(options: argparse.Namespace) -> int:
-    made = backup(DataFolder.existing(options.data), options.destination)
+    folder = DataFolder.existing(options.data)
+    from ingest_service.data.backup import backup
+    from ingest_service.data.shown import backup_lines
+
+    made = backup(folder, options.destination)
     _print(options, dataclasses.asdict(made), backup_lines(made))
     return 0
 
 
 def _restore(options: argparse.Namespace) -> int:
+    from ingest_service.data.restore import restore
+    from ingest_service.data.shown import restore_lines
+
     restored = restore(options.source, options.data, force=options.force)
     _print(options, dataclasses.asdict(restored), restore_lines(restored))
     return 0

@@ -235,6 +235,14 @@ def test_no_data_folder(tmp_path: Path) -> None:
         DataFolder.existing(tmp_path)
 
 
+@pytest.mark.parametrize("command", [["verify"], ["usage"], ["backup", "vault"]])
+def test_a_wrong_folder_is_one_line(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--data", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err == (
+        f"tidemill: --data: expected a data folder, there is none at {tmp_path / 'none'}. Name it with --data\n"
+    )
+
+
 def test_the_command_names_file_and_byte(
     folder: DataFolder, running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
