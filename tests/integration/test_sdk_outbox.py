@@ -78,7 +78,7 @@ def test_a_killed_producer_loses_nothing_and_doubles_nothing(ingest: Any, tmp_pa
     with tidemill.connect(ingest.address, outbox=outbox) as tm:
         tm.flush(120)
         assert tm.outbox is not None
-        assert (tm.outbox.pending_rows, tm.outbox.set_aside_batches()) == (0, ())
+        assert (tm.outbox.pending_rows, tm.outbox.set_aside()) == (0, ())
         status = tm.stream_status("order_lines")
         export = tm.export("order_lines")
     assert status.counts.duplicate == 0, f"seed {seed}: a batch was taken twice, and only its event ids saved it"

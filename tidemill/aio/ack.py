@@ -55,7 +55,7 @@ class AsyncTableAck:
 
     def __init__(self, ack: TableAck, threads: Threads) -> None:
         self._ack = ack
-        self._arrivals = [Arrival(batch, threads, observed=True) for batch in ack.batches]
+        self._arrivals = [Arrival(batch, threads, observed=True) for batch in ack._batches]
 
     def done(self) -> bool:
         """Whether it is known what became of all rows."""

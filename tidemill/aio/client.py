@@ -15,6 +15,7 @@ from tidemill.aio.threads import Threads
 from tidemill.aio.view import AsyncView
 from tidemill.client import client as blocking
 from tidemill.client.ack import Rejected
+from tidemill.client.applied import AppliedContract
 from tidemill.client.credentials import Credentials
 from tidemill.client.models import Export, Quarantine, Seal, StreamStatus, ViewStatus
 from tidemill.client.options import ProducerOptions
@@ -121,6 +122,20 @@ class AsyncClient:
         """The newest rows of the stream that broke its contract."""
         client, threads = self._parts()
         return await threads.run(client.quarantine, stream, limit)
+
+    async def apply_contract(
+        self, descriptors: bytes, message_type: str = "", *, check_only: bool = False, timeout_s: float = 60
+    ) -> list[AppliedContract]:
+        """Compare a changed contract with the one in force and put it in force; see `Client.apply_contract`."""
+        client, threads = self._parts()
+        return await threads.run(
+            client.apply_contract, descriptors, message_type, check_only=check_only, timeout_s=timeout_s
+        )
+
+    async def wait_ready(self, timeout_s: float = 10.0) -> None:
+        """Wait until the service answers; raises ServiceUnavailable."""
+        client, threads = self._parts()
+        await threads.run(client.wait_ready, timeout_s)
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent over this client is acknowledged; raises as `Client.flush` does."""

@@ -27,7 +27,7 @@ class AsyncStream:
 
     def __init__(self, stream: Stream, threads: Threads) -> None:
         self._stream = stream
-        self._producer = stream.producer
+        self._producer = stream._producer
         self._threads = threads
         self._waiting_for_space = asyncio.Lock()
         # Of the batch that the last event joined: the next one mostly joins the same.
@@ -76,10 +76,10 @@ class AsyncStream:
                 if self._producer.is_full():
                     await self._threads.run(self._producer.wait_for_space)
         ack = self._producer.add(event, wait=False)
-        if ack.batch is not self._batch or self._arrival is None:
-            self._batch = ack.batch
-            self._arrival = Arrival(ack.batch, self._threads, observed=False)
-            self._storing = self._store(ack.batch)
+        if ack._batch is not self._batch or self._arrival is None:
+            self._batch = ack._batch
+            self._arrival = Arrival(ack._batch, self._threads, observed=False)
+            self._storing = self._store(ack._batch)
         arrival = self._arrival
         if self._storing is not None:
             await asyncio.shield(self._storing)

@@ -218,11 +218,6 @@ class Ack:
         self._batch = batch
         self._index = index
 
-    @property
-    def batch(self) -> Batch:
-        """The batch that the event travels in."""
-        return self._batch
-
     def done(self) -> bool:
         """Whether it is known what became of the event."""
         return self._batch.done()
@@ -248,11 +243,6 @@ class TableAck:
     def __init__(self, stream: str, batches: list[Batch]) -> None:
         self._stream = stream
         self._batches = batches
-
-    @property
-    def batches(self) -> tuple[Batch, ...]:
-        """The batches that the rows travel in."""
-        return tuple(self._batches)
 
     def done(self) -> bool:
         """Whether it is known what became of all rows."""

@@ -29,6 +29,7 @@ from tidemill.client.models import (
 )
 from tidemill.client.options import ProducerOptions
 from tidemill.client.outbox import Outbox
+from tidemill.client.outbox_file import OutboxFile
 from tidemill.client.producer import Producer
 from tidemill.client.stream import Stream
 from tidemill.client.view import View, list_views
@@ -42,7 +43,7 @@ DEFAULT_ADDRESS = "localhost:7433"
 class Client:
     """A client of one service; made by `connect`. Thread-safe. As a context manager it closes itself, flushing."""
 
-    def __init__(self, connection: Connection, options: ProducerOptions, outbox: Outbox | None = None) -> None:
+    def __init__(self, connection: Connection, options: ProducerOptions, outbox: OutboxFile | None = None) -> None:
         self._connection = connection
         self._options = options
         self._outbox = outbox
@@ -60,7 +61,7 @@ class Client:
     @property
     def outbox(self) -> Outbox | None:
         """The outbox given to `connect`."""
-        return self._outbox
+        return None if self._outbox is None else Outbox(self._outbox)
 
     def stream(
         self,
@@ -238,7 +239,7 @@ def connect(
     try:
         if wait_s > 0:
             connection.wait_ready(wait_s)
-        return Client(connection, options or ProducerOptions(), None if outbox is None else Outbox(outbox))
+        return Client(connection, options or ProducerOptions(), None if outbox is None else OutboxFile(outbox))
     except BaseException:
         connection.close()
         raise

@@ -20,14 +20,15 @@ class SendCounts:
     late: int = 0
     failed: int = 0
 
-    def plus(self, rows: int, response: append_pb2.AppendResponse) -> SendCounts:
-        """With one more batch that was acknowledged."""
-        kinds = [int(verdict.verdict) for verdict in response.verdicts]
-        return replace(
-            self,
-            acknowledged=self.acknowledged + rows,
-            appended=self.appended + response.rows_appended,
-            duplicate=self.duplicate + kinds.count(Verdict.DUPLICATE.value),
-            quarantined=self.quarantined + kinds.count(Verdict.QUARANTINED.value),
-            late=self.late + kinds.count(Verdict.LATE.value),
-        )
+
+def with_acknowledged(counts: SendCounts, rows: int, response: append_pb2.AppendResponse) -> SendCounts:
+    """The counts with one more batch that was acknowledged."""
+    kinds = [int(verdict.verdict) for verdict in response.verdicts]
+    return replace(
+        counts,
+        acknowledged=counts.acknowledged + rows,
+        appended=counts.appended + response.rows_appended,
+        duplicate=counts.duplicate + kinds.count(Verdict.DUPLICATE.value),
+        quarantined=counts.quarantined + kinds.count(Verdict.QUARANTINED.value),
+        late=counts.late + kinds.count(Verdict.LATE.value),
+    )

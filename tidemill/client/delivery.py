@@ -13,7 +13,7 @@ from tidemill.client.ack import Rejected
 from tidemill.client.channel import Connection
 from tidemill.client.models import to_datetime
 from tidemill.client.options import ProducerOptions
-from tidemill.client.outbox import Outbox
+from tidemill.client.outbox_file import OutboxFile
 from tidemill.client.producer import Producer
 from tidemill.client.queue import Numbering
 from tidemill.client.storing import StoringProducer
@@ -58,7 +58,7 @@ def open_producer(
     stream: str,
     options: ProducerOptions,
     on_rejected: Callable[[Rejected], None] | None = None,
-    outbox: Outbox | None = None,
+    outbox: OutboxFile | None = None,
     state: ProducerState | None = None,
 ) -> Producer:
     """A producer for the stream.

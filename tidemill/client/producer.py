@@ -17,7 +17,7 @@ from tidemill.client import status
 from tidemill.client.ack import Ack, Batch, Rejected
 from tidemill.client.at_exit import close_at_exit, was_closed
 from tidemill.client.backoff import Backoff
-from tidemill.client.counts import SendCounts
+from tidemill.client.counts import SendCounts, with_acknowledged
 from tidemill.client.options import MESSAGE_BYTES_MAX, ProducerOptions
 from tidemill.client.queue import BatchQueue, Numbering
 from tidemill.client.rejections import Rejections
@@ -303,7 +303,7 @@ class Producer:
                 return  # closed meanwhile, without waiting for this
             batch = self._queue.pop_acknowledged()
             assert batch.sequence == response.sequence, "answers come in the order of the requests"
-            self._counts = self._counts.plus(batch.rows, response)
+            self._counts = with_acknowledged(self._counts, batch.rows, response)
             self._backoff.reset()
             self._failing_since_s = None
             # Rows that linger are free to leave once nothing is on its way; a probed batch makes way for the next.

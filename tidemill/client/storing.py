@@ -9,7 +9,7 @@ from typing import Any
 
 from tidemill import errors
 from tidemill.client.ack import Ack, Batch
-from tidemill.client.outbox import Outbox
+from tidemill.client.outbox_file import OutboxFile
 from tidemill.client.producer import OpenCall, Producer
 from tidemill.v1 import append_pb2
 
@@ -30,7 +30,14 @@ class StoringProducer(Producer):
     _closes_early = False
 
     def __init__(
-        self, stream: str, address: str, open_call: OpenCall, *args: Any, outbox: Outbox, state_of: StateOf, **more: Any
+        self,
+        stream: str,
+        address: str,
+        open_call: OpenCall,
+        *args: Any,
+        outbox: OutboxFile,
+        state_of: StateOf,
+        **more: Any,
     ) -> None:
         # Before the base class: it may begin to send at once.
         self._outbox = outbox
@@ -41,7 +48,7 @@ class StoringProducer(Producer):
         """Add one serialized event; returns when it is on disk, unless `wait` is False: then `store` has to follow."""
         ack = super().add(message, wait=False)
         if wait:
-            self.store(ack.batch)
+            self.store(ack._batch)
             self.wait_for_space()
         return ack
 
@@ -94,7 +101,7 @@ class StoringProducer(Producer):
             _logger.warning(
                 "stream %r: not everything is acknowledged yet; %d row(s) stay in the outbox %s, and the next start "
                 "sends them",
-                self._stream, self._outbox.pending_rows, self._outbox.path,
+                self._stream, self._outbox.pending_rows(), self._outbox.path,
             )  # fmt: skip
 
     def is_full(self) -> bool:
@@ -107,7 +114,7 @@ class StoringProducer(Producer):
         if kept > self._options.in_flight_bytes:
             raise errors.SendBufferFull(
                 f"stream {self._stream!r}: the outbox is full of batches that can't be delivered ({kept:,} bytes): "
-                "look at outbox.set_aside_batches() of the client, then discard them"
+                "look at Client.outbox.set_aside(), then discard them"
             )
         super()._check_space()
 

@@ -16,8 +16,7 @@ from tidemill.client.delivery import ProducerState, ask_producer_state, open_pro
 from tidemill.client.encode import DictEncoder
 from tidemill.client.models import StreamStatus, to_stream_status
 from tidemill.client.options import ProducerOptions
-from tidemill.client.outbox import Outbox
-from tidemill.client.producer import Producer
+from tidemill.client.outbox_file import OutboxFile
 from tidemill.client.read import Reading, Unpack, messages, record_batches
 from tidemill.client.read_progress import ReadProgress
 from tidemill.errors import BadEvent, ServiceUnavailable
@@ -39,7 +38,7 @@ class Stream:
         name: str,
         options: ProducerOptions,
         on_rejected: Callable[[Rejected], None] | None = None,
-        outbox: Outbox | None = None,
+        outbox: OutboxFile | None = None,
         producer_id: str | None = None,
     ) -> None:
         self._connection = connection
@@ -54,7 +53,7 @@ class Stream:
         self._producer = open_producer(connection, name, options, on_rejected, outbox, self._resumed)
         self.send_serialized = self._producer.add
 
-    def _ask_contract(self, name: str, outbox: Outbox | None) -> streams_pb2.GetStreamResponse:
+    def _ask_contract(self, name: str, outbox: OutboxFile | None) -> streams_pb2.GetStreamResponse:
         """The contract from the service or, while that is away, as the outbox remembers it."""
         try:
             response: streams_pb2.GetStreamResponse = self._connection.call(
@@ -78,11 +77,6 @@ class Stream:
     def name(self) -> str:
         """The stream's name."""
         return self._contract.stream
-
-    @property
-    def producer(self) -> Producer:
-        """What delivers its events."""
-        return self._producer
 
     @property
     def contract(self) -> Contract:

@@ -21,6 +21,7 @@ from tidemill.client.ack import Batch
 from tidemill.client.channel import Connection
 from tidemill.client.options import ProducerOptions
 from tidemill.client.outbox import Outbox
+from tidemill.client.outbox_file import OutboxFile
 from tidemill.client.storing import StoringProducer
 from tidemill.v1 import append_pb2, append_pb2_grpc
 
@@ -35,12 +36,12 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def make(service: Any, path: Path) -> Iterator[Make]:
     """Makes producers, each with the outbox opened anew: `crash` takes the outbox away from the one before."""
-    made: list[tuple[StoringProducer, Outbox, Connection]] = []
+    made: list[tuple[StoringProducer, OutboxFile, Connection]] = []
 
     def make(on_rejected: Any = None, **options: Any) -> StoringProducer:
         connection = Connection(f"127.0.0.1:{service.port}", 5.0)
         stub = append_pb2_grpc.AppendServiceStub(connection.channel)
-        outbox = Outbox(path)
+        outbox = OutboxFile(path)
 
         def state_of(producer_id: str) -> append_pb2.GetProducerStateResponse:
             expected = service.expected.get(producer_id)
@@ -95,7 +96,7 @@ def test_an_acknowledged_batch_leaves_the_outbox(service: Any, make: Make, path:
     for message in numbers(0, 30):
         producer.add(message)
     producer.close(20)
-    assert producer._outbox.pending_rows == 0
+    assert producer._outbox.pending_rows() == 0
     producer._outbox.close()
     assert stored(path) == []
     assert service.messages() == numbers(0, 30)
@@ -133,7 +134,7 @@ def test_what_was_taken_but_not_answered_is_not_taken_twice(service: Any, make: 
     after = make()
     after.flush(20)
     assert service.messages() == [b"0"]
-    assert after._outbox.pending_rows == 0
+    assert after._outbox.pending_rows() == 0
 
 
 def test_batches_that_were_taken_long_ago_are_done(service: Any, make: Make) -> None:
@@ -149,8 +150,8 @@ def test_batches_that_were_taken_long_ago_are_done(service: Any, make: Make) -> 
     after = make()
     after.flush(20)
     assert service.messages() == [b"2"]
-    assert after._outbox.set_aside_batches() == ()
-    assert after._outbox.pending_rows == 0
+    assert Outbox(after._outbox).set_aside() == ()
+    assert after._outbox.pending_rows() == 0
 
 
 def test_batches_of_a_forgotten_producer_are_set_aside_and_said(
@@ -168,12 +169,12 @@ def test_batches_of_a_forgotten_producer_are_set_aside_and_said(
         after.flush(20)
     after.add(b"2").result(20)
     assert service.messages() == [b"0", b"2"]
-    (kept,) = after._outbox.set_aside_batches()
+    (kept,) = Outbox(after._outbox).set_aside()
     assert (kept.stream, kept.rows, kept.events) == ("numbers", 1, (b"1",))
     assert "expected sequence 0, came 1" in kept.error
     assert "set aside in the outbox" in caplog.text
-    after._outbox.discard(kept.id)
-    assert after._outbox.set_aside_batches() == ()
+    Outbox(after._outbox).discard(kept)
+    assert Outbox(after._outbox).set_aside() == ()
     assert after._outbox.set_aside_bytes == 0
 
 
@@ -192,7 +193,7 @@ def test_a_refused_batch_is_set_aside_and_those_behind_it_keep_their_order(
     producer.flush(20)
     assert service.messages() == [message for message in numbers(0, 10) if message not in bad]
     assert service.taken[-1].rows_sent == 8
-    assert [kept.events for kept in producer._outbox.set_aside_batches()] == [(b"3",), (b"7",)]
+    assert [kept.events for kept in Outbox(producer._outbox).set_aside()] == [(b"3",), (b"7",)]
 
 
 def test_renumbered_batches_are_renumbered_on_disk(service: Any, make: Make, path: Path) -> None:
@@ -308,11 +309,11 @@ def test_a_full_outbox_refuses_or_waits(service: Any, make: Make, when_full: str
         return
     thread = threading.Thread(target=send)
     thread.start()
-    while producer._outbox.pending_rows < 4:
+    while producer._outbox.pending_rows() < 4:
         assert thread.is_alive()
     thread.join(0.1)
     assert thread.is_alive()
-    assert producer._outbox.pending_rows == 4
+    assert producer._outbox.pending_rows() == 4
     service.gate.set()
     thread.join(20)
     assert [ack.result(20).offset for ack in sent] == list(range(10))
@@ -327,27 +328,27 @@ def test_a_batch_larger_than_the_bound_is_delivered(service: Any, make: Make) ->
 
 
 def test_one_at_a_time_has_it_open(path: Path) -> None:
-    outbox = Outbox(path)
+    outbox = OutboxFile(path)
     with pytest.raises(errors.OutboxError, match=f"in use by process {os.getpid()}") as raised:
-        Outbox(path)
+        OutboxFile(path)
     assert raised.value.path == str(path)
-    code = f"import sys; from tidemill.client.outbox import Outbox; Outbox({str(path)!r})"
+    code = f"import sys; from tidemill.client.outbox_file import OutboxFile; OutboxFile({str(path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "OutboxError" in done.stderr
     assert f"in use by process {os.getpid()}" in done.stderr
     outbox.close()
-    Outbox(path).close()
+    OutboxFile(path).close()
 
 
 def test_what_is_no_outbox_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_bytes(b"this is no database, and longer than its head\n" * 100)
     with pytest.raises(errors.OutboxError, match="not a database"):
-        Outbox(text)
+        OutboxFile(text)
     newer = tmp_path / "newer"
     with contextlib.closing(sqlite3.connect(newer)) as db:
         db.execute("pragma user_version=7")
     with pytest.raises(errors.OutboxError, match="expected format 1, found 7"):
-        Outbox(newer)
+        OutboxFile(newer)
     with pytest.raises(errors.OutboxError, match="can't be opened"):
-        Outbox(tmp_path)
+        OutboxFile(tmp_path)
