@@ -15,11 +15,11 @@ from pathlib import Path
 from ingest_service.access import KeyFile, Keyring, TlsFiles, check_reach, is_loopback
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.contracts import Contract, ContractStore, load_contracts, standings
-from ingest_service.data.folder import lock_folder
+from ingest_service.data.folder import HOLD_NAME, lock_folder
 from ingest_service.errors import ConfigError, ContractError
 from ingest_service.lake import LakeExporter, WholeLog
 from ingest_service.live import LiveViews
-from ingest_service.log import PARTITION, Log, LogSettings
+from ingest_service.log import PARTITION, Log, LogSettings, Retention, RetentionHold
 from ingest_service.rpc.append import AppendServicer
 from ingest_service.rpc.auth import Guard
 from ingest_service.rpc.parts import StreamParts, Streams
@@ -74,6 +74,7 @@ class ServiceConfig:
                 f"--manifest: there is no file {self.manifest}. `dbt compile` writes it (target/manifest.json), and "
                 "`tidemill up` does so by itself; leave the option out to run without live views"
             )
+        self.log.check()
         if self.export_interval_s < 0:
             raise ConfigError(f"--export-interval: expected seconds, 0 or more; came {self.export_interval_s}")
         if self.tls is not None:
@@ -153,6 +154,16 @@ class Service:
         if config.export_interval_s:
             lake.start(config.export_interval_s)
         self._closing.callback(lake.stop)
+        retention = Retention(
+            stream_log,
+            folder,
+            lambda: lake.state().offset,
+            RetentionHold(config.data / HOLD_NAME),
+            settings=config.log,
+            clock=self._clock,
+        )
+        retention.start()
+        self._closing.callback(retention.stop)
         log.info("stream %s: %d rows, message %s", name, stream_log.durable_offset, contract.message_type)
         whole = WholeLog(stream_log, config.lake_uri(name))
         return StreamParts(contract, stream_log, lake, whole, contracts, refusal)
@@ -175,7 +186,7 @@ class Service:
             server = Server(
                 AppendServicer(self._streams, self._clock, executor),
                 ReadServicer(self._streams, readers),
-                StreamServicer(self._streams),
+                StreamServicer(self._streams, self._clock),
                 ViewServicer(self._views, guarded=self._keyring is not None),
                 guard=guard,
                 tls=self._config.tls,
