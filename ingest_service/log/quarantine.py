@@ -51,6 +51,8 @@ class Quarantine:
     ) -> None:
         self._files, self._folder, self._index, self._lock = files, folder, index, lock
         self._segment = segment
+        self.replaying = Lock()
+        """Held by who replays: one at a time."""
         # Where a kept file has its frames, of the one that was read last: they never change.
         self._kept_places: tuple[SegmentName | None, dict[int, int]] = None, {}
 

@@ -9,15 +9,14 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2, timestamp_pb2
 
+from ingest_service.clock import Clock
 from ingest_service.errors import BadRequest
-from ingest_service.log import QuarantinedRow, Seal, Verdict
+from ingest_service.log import Seal
 from ingest_service.rpc.contracts import apply_contracts
 from ingest_service.rpc.parts import StreamParts, Streams
+from ingest_service.rpc.quarantine import list_quarantine, replay_quarantine
 from ingest_service.rpc.status import answers
-from tidemill.v1 import append_pb2, streams_pb2, streams_pb2_grpc
-
-QUARANTINE_LIMIT_MAX = 10_000
-"""Quarantined rows that one answer may hold."""
+from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
 _Call = grpc.aio.ServicerContext[Any, Any]
 
@@ -25,8 +24,9 @@ _Call = grpc.aio.ServicerContext[Any, Any]
 class StreamServicer(streams_pb2_grpc.StreamServiceServicer):
     """Tells of streams, and seals and exports their dates."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, clock: Clock) -> None:
         self._streams = streams
+        self._clock = clock
 
     @answers
     async def ListStreams(
@@ -63,21 +63,18 @@ class StreamServicer(streams_pb2_grpc.StreamServiceServicer):
     async def ListQuarantine(
         self, request: streams_pb2.ListQuarantineRequest, context: _Call
     ) -> streams_pb2.ListQuarantineResponse:
-        """The newest quarantined rows."""
+        """The newest quarantined rows, or those of some ids."""
         del context
-        log = self._streams[request.stream].log
-        limit = min(request.limit or 100, QUARANTINE_LIMIT_MAX)
-        response = streams_pb2.ListQuarantineResponse(total=log.counts().quarantined)
-        for ref, producer_id, sequence, row in await asyncio.to_thread(log.quarantined, limit):
-            response.rows.add(
-                at_offset=ref.base_offset,
-                append_time=_timestamp(ref.append_time_us),
-                producer_id=producer_id,
-                sequence=sequence,
-                verdict=_verdict(row),
-                payload=row.payload,
-            )
-        return response
+        return await asyncio.to_thread(list_quarantine, self._streams[request.stream], request)
+
+    @answers
+    async def ReplayQuarantine(
+        self, request: streams_pb2.ReplayQuarantineRequest, context: _Call
+    ) -> streams_pb2.ReplayQuarantineResponse:
+        """Append the quarantined rows that keep the contract now, each once."""
+        del context
+        parts = self._streams[request.stream]
+        return await asyncio.to_thread(replay_quarantine, parts, request, self._clock.now_us())
 
     @answers
     async def SealDate(self, request: streams_pb2.SealDateRequest, context: _Call) -> streams_pb2.SealDateResponse:
@@ -109,13 +106,20 @@ def _status(parts: StreamParts) -> streams_pb2.StreamStatus:
     log = parts.log
     counts = log.counts()
     lake = parts.lake.state()
+    rates = log.rates()
     status = streams_pb2.StreamStatus(
         stream=parts.contract.stream,
         contract_version=parts.contract.version,
         durable_offset=log.durable_offset,
         lake_offset=lake.offset,
         lake_uri=lake.uri,
+        lake_version=lake.version,
+        lake_error=str(parts.lake.last_error or ""),
         error=parts.error,
+        log_start_offset=log.start_offset,
+        segments=len(log.segments),
+        log_bytes=log.segments.size_bytes(),
+        rates=streams_pb2.Rates(rows_per_s_10s=rates[0], rows_per_s_1m=rates[1], rows_per_s_15m=rates[2]),
         counts=streams_pb2.Counts(
             sent=counts.sent,
             received_counted=counts.received_counted,
@@ -132,16 +136,6 @@ def _status(parts: StreamParts) -> streams_pb2.StreamStatus:
     if watermark_us is not None:
         status.watermark.CopyFrom(_timestamp(watermark_us))
     return status
-
-
-def _verdict(row: QuarantinedRow) -> append_pb2.RowVerdict:
-    return append_pb2.RowVerdict(
-        index=row.index,
-        verdict=int(Verdict.QUARANTINED),  # type: ignore[arg-type]
-        rule=row.rule,
-        field=row.field,
-        message=row.message,
-    )
 
 
 def _seal(seal: Seal) -> streams_pb2.Seal:
