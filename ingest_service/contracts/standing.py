@@ -51,7 +51,8 @@ def check_change(stream: str, changes: tuple[Change, ...]) -> None:
 def _standing(stream: str, loaded: LoadedContracts, store: ContractStore) -> Standing:
     held = store.in_force(stream)
     for problem in loaded.problems:
-        if problem.stream == stream or (held is not None and problem.file == held.file):
+        of_its_file = not problem.stream and held is not None and problem.file == held.file
+        if problem.stream == stream or of_its_file:
             return Standing(held, ContractError(problem.text, stream))
     offered = loaded.contracts.get(stream)
     if offered is None or held is None:

@@ -126,6 +126,20 @@ def test_a_wrong_file_stops_its_stream(offer: Any, store: ContractStore, more: s
     assert str(found["things"].refusal).startswith("things.proto:")
 
 
+def test_a_wrong_contract_spares_the_others_of_its_file(
+    write_protos: Write, proto_text: Text, store: ContractStore
+) -> None:
+    def both(wrong: str) -> LoadedContracts:
+        other = THINGS.replace("things", "others").replace("Thing ", "Other ")
+        return load_contracts(write_protos(things=proto_text(THINGS % (1, 5, wrong) + other % (1, 5, ""))))
+
+    for standing in standings(both(""), store).values():
+        assert standing.contract is not None
+        store.keep(standing.contract)
+    found = standings(both("string event_date = 3;"), store)
+    assert [(stream, each.refusal is None) for stream, each in found.items()] == [("others", True), ("things", False)]
+
+
 def test_a_version_is_written_once(offer: Any, in_force: ContractStore, tmp_path: Path) -> None:
     file = tmp_path / "contracts" / "things" / "3.binpb"
     before = file.read_bytes()
