@@ -13,7 +13,7 @@ from ingest_service.contracts import Encoder
 from ingest_service.log import PARTITION, Rows
 from tidemill.v1 import read_pb2
 
-RESPONSE_BYTES = 1 << 20
+RESPONSE_BYTES = 256 << 10
 """What a response holds, about: enough to be quick, and all that a reader that never reads keeps in memory."""
 RESPONSE_BYTES_MAX = 4 << 20
 """No response is longer, but for a single row that is."""
