@@ -74,4 +74,14 @@ def _single(value: Any, kind: pa.DataType) -> Any:
         return bytes.fromhex(value)
     if pt.is_floating(kind):
         return float(value)
+    if pt.is_integer(kind):
+        return _integer(value)
     return value
+
+
+def _integer(value: Any) -> int:
+    """Also of a number that came as a double or a decimal, where nothing is lost."""
+    number = int(Decimal(str(value)))
+    if number != Decimal(str(value)):
+        raise ValueError(value)
+    return number
