@@ -116,13 +116,26 @@ class Service:
             log.log(level, "open: whoever reaches %s may send and read; `tidemill key create` makes a key", config.host)
         else:
             log.info("API keys are asked for; %d are valid", len(self._keyring))
+        parts, refused = self._open_streams()
+        self._parts, self._refused = parts, refused
+        self._streams = Streams(parts, refused=refused, guarded=self._keyring is not None)
+        logs = {name: each.whole for name, each in parts.items()}
+        self._views = LiveViews.open(config.manifest, config.store_url(), logs, clock=self._clock)
+        self._closing.callback(self._views.close)
+
+    def _open_streams(self) -> tuple[dict[str, StreamParts], dict[str, ContractError]]:
+        """The streams that could be opened, by name, and why others could not: none stops another."""
+        config = self._config
         parts: dict[str, StreamParts] = {}
         refused: dict[str, ContractError] = {}
         contracts = ContractStore(config.data / "contracts")
         loaded = load_contracts(config.proto)
         for problem in loaded.problems:
             log.error("contract refused: %s", problem.text)
-        for name, standing in standings(loaded, contracts).items():
+        streams = standings(loaded, contracts)
+        if not streams and not loaded.problems:
+            raise ConfigError(f"--proto: no contract in {config.proto}: no stream could be served")
+        for name, standing in streams.items():
             if standing.refusal is not None:
                 log.error("stream %s takes no events: %s", name, standing.refusal)
             try:
@@ -135,11 +148,7 @@ class Service:
                 refused[name] = error
         if not any(each.refusal is None for each in parts.values()):
             log.error("--proto: no contract in %s can be used: no stream takes events", config.proto)
-        self._parts, self._refused = parts, refused
-        self._streams = Streams(parts, refused=refused, guarded=self._keyring is not None)
-        logs = {name: each.whole for name, each in parts.items()}
-        self._views = LiveViews.open(config.manifest, config.store_url(), logs, clock=self._clock)
-        self._closing.callback(self._views.close)
+        return parts, refused
 
     def _open_stream(self, contract: Contract, contracts: ContractStore, refusal: ContractError | None) -> StreamParts:
         """A stream's parts; its contract is kept as the one in force once its rows turned out to fit it."""
