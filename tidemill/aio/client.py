@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from tidemill.client import client as blocking
 from tidemill.client.ack import Rejected
 from tidemill.client.applied import AppliedContract
 from tidemill.client.credentials import Credentials
-from tidemill.client.models import Export, Quarantine, Seal, StreamStatus, ViewStatus
+from tidemill.client.models import Export, Quarantine, Replay, Seal, StreamStatus, ViewStatus
 from tidemill.client.options import ProducerOptions
 from tidemill.client.outbox import Outbox
 from tidemill.errors import ClientClosed
@@ -118,10 +118,17 @@ class AsyncClient:
         client, threads = self._parts()
         return await threads.run(client.export, stream, up_to, timeout_s=timeout_s)
 
-    async def quarantine(self, stream: str, limit: int = 100) -> Quarantine:
-        """The newest rows of the stream that broke its contract."""
+    async def quarantine(self, stream: str, limit: int = 100, *, ids: Sequence[str] = ()) -> Quarantine:
+        """The newest rows of the stream that broke its contract, or those of `ids`; see `Client.quarantine`."""
         client, threads = self._parts()
-        return await threads.run(client.quarantine, stream, limit)
+        return await threads.run(client.quarantine, stream, limit, ids=ids)
+
+    async def replay_quarantine(
+        self, stream: str, ids: Sequence[str] = (), *, check_only: bool = False, timeout_s: float = 600
+    ) -> Replay:
+        """Append the quarantined rows that keep the contract now, each once; see `Client.replay_quarantine`."""
+        client, threads = self._parts()
+        return await threads.run(client.replay_quarantine, stream, ids, check_only=check_only, timeout_s=timeout_s)
 
     async def apply_contract(
         self, descriptors: bytes, message_type: str = "", *, check_only: bool = False, timeout_s: float = 60

@@ -51,14 +51,26 @@ def show_(name: str, address: str, as_json: bool) -> None:
     out.print()
     for label, value in stream_row(status).items():
         out.print(f"{label}: {show(value)}", markup=False)
-    out.print(f"lake: {status.lake_uri}", markup=False)
+    out.print(f"lake: {status.lake_uri}, version {status.lake_version:,}", markup=False)
+    out.print(
+        f"log: {status.segments:,} segments, {_size(status.log_bytes)}, rows from offset {status.log_start_offset:,} on"
+    )
+    rates = status.rates
+    out.print(
+        f"rows/s: {rates.rows_per_s_10s:,.1f} (10 s), {rates.rows_per_s_1m:,.1f} (1 min), "
+        f"{rates.rows_per_s_15m:,.1f} (15 min)"
+    )
+    for label, problem in (("takes no events", status.error), ("the lake does not follow", status.lake_error)):
+        if problem:
+            out.print(f"{label}: {problem}", markup=False)
     for seal in status.seals:
         dates = str(seal.date) if seal.date == seal.last_date else f"{seal.date} … {seal.last_date}"
         out.print(f"sealed: {dates} at offset {seal.seal_offset:,}", markup=False)
 
 
 STREAM_COLUMNS = (
-    "stream", "durable", "in lake", "watermark", "sent", "appended", "duplicate", "quarantined", "late", "seals",
+    "stream", "durable", "in lake", "rows/s", "watermark", "sent", "appended", "duplicate", "quarantined", "late",
+    "seals", "problem",
 )  # fmt: skip
 
 
@@ -66,10 +78,21 @@ def stream_row(status: StreamStatus) -> dict[str, object]:
     """A stream's status as a line of a table."""
     counts = status.counts
     values = (
-        status.stream, status.durable_offset, status.lake_offset, status.watermark, counts.sent, counts.appended,
-        counts.duplicate, counts.quarantined, counts.late, len(status.seals),
+        status.stream, status.durable_offset, status.lake_offset, round(status.rates.rows_per_s_1m), status.watermark,
+        counts.sent, counts.appended, counts.duplicate, counts.quarantined, counts.late, len(status.seals),
+        status.error or status.lake_error,
     )  # fmt: skip
     return dict(zip(STREAM_COLUMNS, values, strict=True))
+
+
+def _size(size_bytes: int) -> str:
+    """Bytes in the unit that people would use."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
 
 
 def _role(name: str, contract: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from tidemill.client.delivery import open_producer
 from tidemill.client.models import (
     Export,
     Quarantine,
+    Replay,
     Seal,
     StreamStatus,
     ViewStatus,
@@ -137,10 +138,25 @@ class Client:
         response = self._connection.call(self._service.ExportLake, request, timeout_s)
         return Export(response.lake_version, response.lake_offset, response.lake_uri)
 
-    def quarantine(self, stream: str, limit: int = 100) -> Quarantine:
-        """The newest rows of the stream that broke its contract."""
-        request = streams_pb2.ListQuarantineRequest(stream=stream, limit=limit)
+    def quarantine(self, stream: str, limit: int = 100, *, ids: Sequence[str] = ()) -> Quarantine:
+        """The newest rows of the stream that broke its contract, or those of `ids`, replayed or not.
+
+        Raises RequestRefused for an id that there is not, or that is no longer kept.
+        """
+        request = streams_pb2.ListQuarantineRequest(stream=stream, limit=limit, ids=ids)
         return to_quarantine(self._connection.call(self._service.ListQuarantine, request))
+
+    def replay_quarantine(
+        self, stream: str, ids: Sequence[str] = (), *, check_only: bool = False, timeout_s: float = 600
+    ) -> Replay:
+        """Append the quarantined rows that keep the contract now, each once; those of `ids`, or all that wait.
+
+        check_only: say what would become of them; append nothing. A call that was cut off may be made again.
+        Raises RequestRefused for an id that there is not, or that is no longer kept.
+        """
+        request = streams_pb2.ReplayQuarantineRequest(stream=stream, ids=ids, check_only=check_only)
+        done = self._connection.call(self._service.ReplayQuarantine, request, timeout_s)
+        return Replay(done.checked, done.appended, done.duplicate, done.still_broken, done.after_offset)
 
     def apply_contract(
         self, descriptors: bytes, message_type: str = "", *, check_only: bool = False, timeout_s: float = 60

@@ -24,7 +24,10 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a stream's log counted, in rows; see `Counts` in tidemill/v1/streams.proto."""
+    """What a stream's log counted, in rows; see `Counts` in tidemill/v1/streams.proto.
+
+    A quarantined row that was replayed counts as appended, or duplicate, instead.
+    """
 
     sent: int
     received_counted: int
@@ -37,8 +40,22 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast rows come in: appended rows a second, averages over the last 10 seconds, minute and 15 minutes."""
+
+    rows_per_s_10s: float
+    rows_per_s_1m: float
+    rows_per_s_15m: float
+
+
+@dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """Where a stream is: everything strictly below an offset is durable, or in the lake."""
+    """Where a stream is: everything strictly below an offset is durable, or in the lake.
+
+    log_start_offset: the first offset that the log still keeps; older rows are read from the lake. segments, log_bytes:
+    of the log on disk. error: why the stream takes no events, lake_error: why the lake does not follow; empty while
+    they do.
+    """
 
     stream: str
     contract_version: int
@@ -48,6 +65,13 @@ class StreamStatus:
     watermark: dt.datetime | None
     counts: Counts
     seals: tuple[Seal, ...]
+    log_start_offset: int
+    segments: int
+    log_bytes: int
+    lake_version: int
+    rates: Rates
+    error: str
+    lake_error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +85,13 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """A row in quarantine. `event` is what was sent: a serialized message, or JSON for a row of a table."""
+    """A row in quarantine. `event` is what was sent: a serialized message, or JSON for a row of a table.
 
+    id: names it for as long as it is kept. replayed: it was appended since, or found to have been appended before.
+    """
+
+    id: str
+    replayed: bool
     at_offset: int
     append_time: dt.datetime | None
     producer_id: str
@@ -75,8 +104,24 @@ class QuarantinedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """What became of quarantined rows that were not replayed before, in rows.
+
+    appended: they keep the contract now, and were appended (or would be, where it was only asked). duplicate: they do,
+    but their event id had been appended meanwhile. still_broken: they stay in quarantine. after_offset: a view that
+    covers it has seen the appended rows.
+    """
+
+    checked: int
+    appended: int
+    duplicate: int
+    still_broken: int
+    after_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantine:
-    """The newest rows in quarantine, oldest of them first, and how many there are in all."""
+    """Rows in quarantine, oldest first, and how many wait there in all."""
 
     rows: tuple[QuarantinedRow, ...]
     total: int
@@ -147,6 +192,13 @@ def to_stream_status(status: streams_pb2.StreamStatus) -> StreamStatus:
             },
         ),
         seals=tuple(to_seal(seal) for seal in status.seals),
+        log_start_offset=status.log_start_offset,
+        segments=status.segments,
+        log_bytes=status.log_bytes,
+        lake_version=status.lake_version,
+        rates=Rates(status.rates.rows_per_s_10s, status.rates.rows_per_s_1m, status.rates.rows_per_s_15m),
+        error=status.error,
+        lake_error=status.lake_error,
     )
 
 
@@ -154,6 +206,8 @@ def to_quarantine(response: streams_pb2.ListQuarantineResponse) -> Quarantine:
     """Quarantined rows as the service tells them."""
     rows = tuple(
         QuarantinedRow(
+            id=row.id,
+            replayed=row.replayed,
             at_offset=row.at_offset,
             append_time=to_datetime(row.append_time) if row.HasField("append_time") else None,
             producer_id=row.producer_id,
