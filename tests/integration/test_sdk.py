@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -93,7 +95,13 @@ def test_an_unknown_stream_is_named_with_those_there_are(tm: tidemill.Client) ->
 
 def test_tables_of_every_kind(tm: tidemill.Client, event_id: MakeId) -> None:
     stream = tm.stream("order_lines")
-    for make in (pa.Table.from_pylist, pd.DataFrame, lambda rows: iter([pa.Table.from_pylist(rows)])):
+    for make in (
+        pa.Table.from_pylist,
+        pd.DataFrame,
+        pl.DataFrame,
+        lambda rows: pa.Table.from_pylist(rows).to_reader(),
+        lambda rows: iter([pa.Table.from_pylist(rows)]),
+    ):
         table = make([line(event_id()), line(event_id(), quantity=0), line(event_id())])
         acked = stream.send_table(table).result(30)
         assert (acked.rows, acked.appended, acked.quarantined) == (3, 2, 1)
@@ -214,3 +222,55 @@ def test_an_error_in_the_block_is_the_one_that_is_raised(shared_ingest: Any, eve
     with pytest.raises(KeyError):
         use()
     assert acks[0].done()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_compressed_or_not_the_same_arrives(ingest: Any, event_id: MakeId, compression: Any) -> None:
+    options = tidemill.ProducerOptions(compression=compression)
+    with tidemill.connect(ingest.address, options=options) as tm:
+        stream = tm.stream("order_lines")
+        for number in range(500):
+            stream.send(line(event_id(), quantity=number + 1))
+        stream.send_table(pa.Table.from_pylist([line(event_id(), quantity=501)]))
+        assert stream.flush(30).appended == 501
+        assert [row.quantity for row in stream.read(columns=["quantity"])] == list(range(1, 502))
+
+
+def test_a_producer_goes_on_where_an_earlier_one_stopped(ingest: Any, event_id: MakeId) -> None:
+    with tidemill.connect(ingest.address) as tm:
+        first = tm.stream("order_lines", producer_id="till-7")
+        assert first.resumed is not None
+        assert (first.resumed.known, first.resumed.next_sequence, first.resumed.rows_sent) == (False, 0, 0)
+        for _ in range(3):
+            first.send(line(event_id())).result(30)
+        assert first.producer_state("nobody").known is False
+        state = first.producer_state("till-7")
+        assert (state.known, state.next_sequence, state.rows_sent, state.after_offset) == (True, 3, 3, 3)
+        assert state.last_append_time is not None
+    ingest.stop()
+    ingest.start()
+    with tidemill.connect(ingest.address, wait_s=30) as tm:
+        second = tm.stream("order_lines", producer_id="till-7")
+        assert second.resumed is not None
+        assert second.resumed.rows_sent == 3
+        acked = second.send(line(event_id())).result(30)
+        assert (acked.offset, acked.replayed) == (3, False)
+        assert second.producer_state("till-7").rows_sent == 4
+        assert tm.stream_status("order_lines").counts.sent == 4
+
+
+def test_two_under_one_name_are_told(ingest: Any, event_id: MakeId) -> None:
+    """A second one that sends other rows under the same numbers gets no acks of its own, and then a failure."""
+    with tidemill.connect(ingest.address) as tm:
+        one, other = (tm.stream("order_lines", producer_id="till-7") for _ in range(2))
+        assert not one.send(line(event_id())).result(30).replayed
+        assert other.send(line(event_id())).result(30).replayed
+        assert tm.stream_status("order_lines").counts.appended == 1
+
+
+def test_a_producer_id_and_an_outbox_exclude_each_other(ingest: Any, tmp_path: Path) -> None:
+    with (
+        tidemill.connect(ingest.address, outbox=tmp_path / "outbox") as tm,
+        pytest.raises(tidemill.TidemillError, match="either a producer_id or an outbox"),
+    ):
+        tm.stream("order_lines", producer_id="till-7")

@@ -15,6 +15,7 @@ from tidemill.client.ack import Ack, Rejected, Verdict
 from tidemill.client.channel import Connection
 from tidemill.client.options import ProducerOptions
 from tidemill.client.producer import Producer
+from tidemill.client.queue import Numbering
 from tidemill.v1 import append_pb2, append_pb2_grpc
 
 Make = Callable[..., Producer]
@@ -279,3 +280,72 @@ def test_waiting_for_an_ack_has_an_end(service: Any, make: Make) -> None:
 def test_wrong_options_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         ProducerOptions(**{name: value})
+
+
+def test_send_raises_when_full_if_asked_to(service: Any, make: Make) -> None:
+    service.gate.clear()
+    producer = make(batch_rows=10, in_flight_rows=50, when_full="raise")
+    acks: list[Ack] = []
+
+    def send() -> None:
+        for message in numbers(0, 200):
+            acks.append(producer.add(message))
+
+    with pytest.raises(errors.SendBufferFull, match="in_flight_rows 50") as raised:
+        send()
+    assert raised.value.retryable
+    assert 50 < len(acks) <= 60
+    service.gate.set()
+    assert results(acks) == list(range(len(acks)))
+    assert producer.counts().sent == len(acks)
+    assert producer.add(b"more").result(20).offset == len(acks)
+
+
+def test_options_that_are_wrong_are_refused() -> None:
+    for wrong, told in (
+        ({"when_full": "drop"}, "when_full must be one of block, raise, not 'drop'"),
+        ({"compression": "zip"}, "compression must be one of none, gzip, not 'zip'"),
+        ({"batch_rows": 0}, "batch_rows must be at least 1, not 0"),
+        ({"linger_ms": float("nan")}, "linger_ms must be at least 0"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ProducerOptions(**wrong)  # type: ignore[arg-type]
+
+
+def kept(service: Any, connection: Connection, next_sequence: int, rows_sent: int) -> Producer:
+    stub = append_pb2_grpc.AppendServiceStub(connection.channel)
+    start = Numbering("till-7", next_sequence, rows_sent)
+    return Producer("numbers", connection.address, stub.Append, ProducerOptions(batch_rows=1), start=start)
+
+
+@pytest.fixture
+def connection(service: Any) -> Iterator[Connection]:
+    connection = Connection(f"127.0.0.1:{service.port}", 5.0)
+    yield connection
+    connection.close()
+
+
+def test_a_producer_whose_id_is_kept_counts_on(service: Any, connection: Connection) -> None:
+    service.expected["till-7"] = 5
+    producer = kept(service, connection, 5, 50)
+    assert results([producer.add(message) for message in numbers(0, 3)]) == [0, 1, 2]
+    assert [(r.producer_id, r.sequence, r.rows_sent) for r in service.taken] == [
+        ("till-7", 5, 51), ("till-7", 6, 52), ("till-7", 7, 53),
+    ]  # fmt: skip
+    producer.close(5)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE])
+def test_a_producer_whose_id_is_kept_never_goes_on_under_another(
+    service: Any, connection: Connection, code: grpc.StatusCode
+) -> None:
+    service.before = lambda request, call: code if b"1" in request.proto.messages else None
+    producer = kept(service, connection, 0, 0)
+    acks = [producer.add(message) for message in numbers(0, 2)]
+    with pytest.raises(errors.ServiceError):
+        acks[1].result(20)
+    with pytest.raises(errors.ClientClosed):
+        producer.add(b"2")
+    assert {request.producer_id for request in service.requests} == {"till-7"}
+    with contextlib.suppress(errors.TidemillError):
+        producer.close(5)
