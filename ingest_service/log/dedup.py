@@ -33,9 +33,7 @@ class DedupWindow:
             rows = np.flatnonzero(np.asarray(column.is_valid()))
             duplicates = self.take(column.drop_null(), append_time_us)
             return None if duplicates is None else rows[duplicates]
-        self._turn(append_time_us)
-        hashes = self._hash.of(column)
-        table = self._tables[-1][1]
+        hashes, table = self._hash.of(column), self._open_table()
         known = self._known(self._tables[:-1], hashes, column, append_time_us)
         # Most batches hold nothing that came before: then the newest table is looked into only once, to add.
         if known is None and table.add(hashes, column, append_time_us):
@@ -64,9 +62,16 @@ class DedupWindow:
         return known if known is not None and known.any() else None
 
     def commit(self) -> None:
-        """Keep the ids taken since the last commit."""
+        """Keep the ids taken since the last commit, and drop the tables that the window has left behind."""
         for _, table in self._tables:
             table.commit()
+        newest_us = self._tables[-1][1].newest_us
+        while len(self._tables) > 1:
+            before, table = self._tables[0]
+            in_window = self._total - before - table.count < self._ids_max
+            if in_window and newest_us - table.newest_us <= self._age_max_us:
+                return
+            del self._tables[0]
 
     def roll_back(self) -> None:
         """Forget the ids taken since the last commit."""
@@ -75,8 +80,16 @@ class DedupWindow:
         self._tables = [(before, table) for at, (before, table) in enumerate(self._tables) if table.count or not at]
 
     def restore(self, column: pa.Array, append_time_us: int) -> None:
-        """Add ids that the log holds: when the window is rebuilt, batch after batch, oldest first."""
-        self.take(column, append_time_us)
+        """Add ids that the log holds: when the window is rebuilt, frame after frame, oldest first.
+
+        All of them count, as all were appended: a frame holds an id again that had left the window within the frame.
+        """
+        ids = column.drop_null()
+        hashes, begin = self._hash.of(ids), 0
+        if not self._open_table().add(hashes, ids, append_time_us):
+            for end in (*np.flatnonzero(_repeated(hashes, ids)).tolist(), len(ids)):
+                self._open_table().add_distinct(hashes[begin:end], ids[begin:end], append_time_us)
+                begin = end
         self.commit()
 
     def begins_at(self, next_offset: int, now_us: int) -> tuple[int, int]:
@@ -98,16 +111,12 @@ class DedupWindow:
         before, table = self._tables[-1]
         return before + table.count
 
-    def _turn(self, now_us: int) -> None:
-        """Begin a new table when the newest is full, and drop those that the window has left behind."""
-        before, table = self._tables[-1]
+    def _open_table(self) -> IdTable:
+        """The newest table, or one after it when it is full."""
+        table = self._tables[-1][1]
         if table.count >= max(1, self._ids_max // 2) or not table.has_room:
-            self._tables.append((before + table.count, IdTable()))
-        while len(self._tables) > 1:
-            before, table = self._tables[0]
-            if self._total - before - table.count < self._ids_max and now_us - table.newest_us <= self._age_max_us:
-                return
-            self._tables.pop(0)
+            self._tables.append((self._total, table := IdTable()))
+        return table
 
 
 def _repeated(hashes: np.ndarray, column: pa.Array) -> np.ndarray:

@@ -68,6 +68,22 @@ def test_the_window_is_as_the_model_says(steps):
             del model.appended[committed:]
 
 
+@settings(deadline=None)
+@given(st.lists(st.lists(IDS, min_size=1, max_size=3), max_size=12), IDS)
+def test_a_window_made_again_from_frames_is_the_same(lives, probe):
+    live, again = DedupWindow(IDS_MAX, AGE_US), DedupWindow(IDS_MAX, AGE_US)
+    for now_us, frame in enumerate(lives):
+        appended = []
+        for ids in frame:
+            duplicates = live.take(pa.array(ids, pa.string()), now_us)
+            appended += np.delete(np.array(ids, object), [] if duplicates is None else duplicates).tolist()
+        live.commit()
+        again.restore(pa.array(appended, pa.string()), now_us)
+    found = [window.take(pa.array(probe, pa.string()), len(lives)) for window in (live, again)]
+    of_live, of_again = ([] if each is None else each.tolist() for each in found)
+    assert of_live == of_again
+
+
 LIVES = st.lists(
     st.one_of(
         st.tuples(st.just("append"), IDS),
