@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import grpc
 
+from ingest_service.contracts import Contract
 from ingest_service.rpc.parts import Streams
 from ingest_service.rpc.read_responses import position
 from ingest_service.rpc.reading import Encoders, Reading
@@ -68,8 +69,7 @@ class ReadServicer:
                     await self._tails.past(request.stream, parts.log, reading.offset)
                 # Asked for anew each time: the contract and the caller's rights may have changed.
                 parts = self._streams[request.stream]
-                thrifty = self._held_bytes > HELD_BYTES_MAX
-                await self._run(partial(reading.fetch, parts.contract, self._encoders, thrifty=thrifty))
+                await self._run(partial(self._fetch, reading, parts.contract))
                 counted = self._count(counted, reading.held_bytes)
                 while reading.responses:
                     packed = reading.responses.popleft()
@@ -84,6 +84,10 @@ class ReadServicer:
             # A thread may be at work for it even now.
             with contextlib.suppress(RuntimeError):  # the executor ends with the service
                 self._executor.submit(reading.rest)
+
+    def _fetch(self, reading: Reading, contract: Contract) -> None:
+        # Looked at here, in the thread: many calls may have waited for their turn.
+        reading.fetch(contract, self._encoders, thrifty=self._held_bytes > HELD_BYTES_MAX)
 
     def _count(self, before: int, now: int) -> int:
         self._held_bytes += now - before
