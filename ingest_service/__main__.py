@@ -11,6 +11,7 @@ from pathlib import Path
 from ingest_service.access import TlsFiles
 from ingest_service.app import ServiceConfig, serve
 from ingest_service.errors import ConfigError, IngestError
+from ingest_service.log_options import add_log_options, log_settings
 from ingest_service.logs import LogFormat, LogLevel, set_up_logs
 from ingest_service.web import HttpListen
 
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             tls=_tls(options),
             allow_open_network=options.allow_open_network,
             http=_http(options.http_listen, port),
+            log=log_settings(options),
         )
         serve(config, _ready)
     except IngestError as error:
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         help="text: key=value; json: one object a line (default: text)")  # fmt: skip
     add("--log-level", choices=[each.value for each in LogLevel], default=LogLevel.INFO.value,
         help="the least that is logged (default: info)")  # fmt: skip
+    add_log_options(parser)
     return parser
 
 

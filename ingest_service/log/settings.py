@@ -46,7 +46,7 @@ class LogSettings:
         for field in fields(self):
             value, least = getattr(self, field.name), 0 if field.name in _MAY_BE_ZERO else 1
             if value < least:
-                raise ConfigError(f"{field.name}: expected {least} or more, came {value}")
+                raise ConfigError(f"the log's {field.name}: expected {least} or more, came {value}")
 
 
 _MAY_BE_ZERO = {"retain_age_s", "retain_bytes", "tail_bytes", "idle_after_s"}
