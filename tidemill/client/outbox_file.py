@@ -20,6 +20,7 @@ from tidemill.errors import OutboxError
 from tidemill.v1 import append_pb2
 
 _FORMAT = 1
+_REMOVED_MAX = 64
 _SCHEMA = """
 create table batch(
     id integer primary key,
@@ -122,14 +123,13 @@ class OutboxFile:
         for number, batch in zip(numbers, batches, strict=True):
             batch.outbox_id = number
 
-    def remove(self, batch: Batch) -> None:
-        """Forget an acknowledged batch.
+    def remove(self, batch: Batch, *, at_once: bool) -> None:
+        """Forget an acknowledged batch; unless `at_once`, and while there are few, whoever writes next does it too.
 
-        Not waited for: whoever writes next does it too. A crash before that leads to a resend, which the service
-        recognises.
+        A crash before that leads to a resend, which the service recognises.
         """
         self._removed.append(batch.outbox_id)
-        if self.lock.acquire(blocking=False):
+        if (at_once or len(self._removed) >= _REMOVED_MAX) and self.lock.acquire(blocking=False):
             try:
                 # Without an fsync of its own: nothing is lost when a removal is.
                 with contextlib.suppress(sqlite3.Error):

@@ -125,7 +125,8 @@ class StoringProducer(Producer):
         return self._outbox.lock
 
     def _forget(self, batch: Batch) -> None:
-        self._outbox.remove(batch)
+        # With nothing left to send nobody may write for a long time.
+        self._outbox.remove(batch, at_once=not self._queue)
 
     def _set_aside(self, gone: list[Batch], error: errors.ServiceError, renumbered: list[Batch]) -> None:
         self._outbox.set_aside(gone, str(error), renumbered)
