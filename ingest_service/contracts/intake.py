@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,6 +49,20 @@ class Validated:
     rows: pa.RecordBatch
     row_count: int
     quarantined: tuple[QuarantinedRow, ...] = ()
+
+    def split(self, counts: Sequence[int]) -> list[Validated]:
+        """The batches that this one was put together from; `counts` says how many rows were sent in each."""
+        parts = []
+        begin = valid_begin = taken = 0
+        for count in counts:
+            first = taken
+            while taken < len(self.quarantined) and self.quarantined[taken].index < begin + count:
+                taken += 1
+            quarantined = tuple(replace(row, index=row.index - begin) for row in self.quarantined[first:taken])
+            valid = count - len(quarantined)
+            parts.append(Validated(self.rows.slice(valid_begin, valid), count, quarantined))
+            begin, valid_begin = begin + count, valid_begin + valid
+        return parts
 
 
 class Intake:

@@ -6,8 +6,8 @@ import contextlib
 import datetime as dt
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +43,8 @@ from ingest_service.log.segment import SegmentFile
 from ingest_service.log.segments import SegmentInfo
 from ingest_service.log.settings import LogSettings
 from ingest_service.log.snapshot import Place, Snapshot, write_snapshot
-from ingest_service.log.state import FrameRef, LogState, Staged, add_system_columns
+from ingest_service.log.staging import stage
+from ingest_service.log.state import FrameRef, LogState, add_system_columns
 from ingest_service.log.table import pack_seal
 from ingest_service.log.tail import Tail
 from ingest_service.log.timings import Timings
@@ -401,56 +402,69 @@ class Log:
             return group
 
     def _commit(self, group: list[_Waiting]) -> None:
+        """Make a group durable: in one frame, unless it holds a batch and its resend, which gets the first's answer."""
+        for part in _without_resends(group):
+            self._commit_frame(part)
+
+    def _commit_frame(self, group: list[_Waiting]) -> None:
         state, base = self._state, self._state.next_offset
         now_us = max(self._clock.now_us(), state.last_append_us)
-        staged = Staged()
-        answers: list[tuple[Future[AppendResult], AppendResult | IngestError]] = []
-        for waiting in group:
-            answers.append((waiting.future, self._stage(waiting.append, staged, base, now_us)))
+        fresh = self._answer_known(group)
+        if not fresh:
+            return
+        staged = stage(
+            [self._conformed(waiting.append) for waiting in fresh],
+            state.dedup, state.sealed_days, self.spec.event_time, self.spec.event_id, now_us,
+        )  # fmt: skip
         durable = base + staged.rows
-        if staged.entries:
-            table = staged.table()
-            batch = staged.batch()
-            body = self._codec.encode(batch) if batch is not None else b""
-            frame = frames.encode(Kind.ROWS, base, staged.rows, now_us, table.pack(), body)
-            if batch is not None:
-                batch = add_system_columns(batch, self.schema, self.spec.event_time, base, now_us)
-            info, position = self._write(frame, base, now_us)
-            # From here on the frame is part of the log: nothing below may fail.
-            if batch is not None:
-                self.tail.put(info.name.number, position, Rows(batch, base, durable), len(frame))
-            state.producers.commit()
-            if state.dedup is not None:
-                state.dedup.commit()
-            with self._lock:
-                self._index.add(base, info.name.number, position, now_us)
-                state.apply_rows(FrameRef(info.name.number, position, base, staged.rows, now_us), table)
-                self._durable_offset = durable
-                self._readable.notify_all()
-        for future, answer in answers:
-            if isinstance(answer, IngestError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        results = [entry.result(base, durable, PARTITION) for entry in staged.table.appends]
+        for waiting, result in zip(fresh, results, strict=True):
+            if waiting.append.producer_id:
+                state.producers.take(waiting.append, result, now_us)
+        batch = staged.batch
+        body = self._codec.encode(batch) if batch is not None else b""
+        frame = frames.encode(Kind.ROWS, base, staged.rows, now_us, staged.table.pack(), body)
+        if batch is not None:
+            batch = add_system_columns(batch, self.schema, self.spec.event_time, base, now_us)
+        info, position = self._write(frame, base, now_us)
+        # From here on the frame is part of the log: nothing below may fail.
+        if batch is not None:
+            self.tail.put(info.name.number, position, Rows(batch, base, durable), len(frame))
+        state.producers.commit()
+        if state.dedup is not None:
+            state.dedup.commit()
+        with self._lock:
+            self._index.add(base, info.name.number, position, now_us)
+            state.apply_rows(FrameRef(info.name.number, position, base, staged.rows, now_us), staged.table)
+            self._durable_offset = durable
+            self._readable.notify_all()
+        for waiting, result in zip(fresh, results, strict=True):
+            waiting.future.set_result(result)
 
-    def _stage(self, append: Append, staged: Staged, base: int, now_us: int) -> AppendResult | IngestError:
-        """Take one append into the frame in the making; its response, should the frame become durable."""
-        producers = self._state.producers
-        if append.producer_id:
-            try:
-                replay = producers.replay_of(append)
-            except IngestError as error:
-                return error
-            if replay is not None:
-                return replay
-        if append.rows.schema.names != self._codec.schema.names:
-            # Validated under the contract that was in force before.
-            append = replace(append, rows=conform(append.rows, self._codec.schema))
-        entry = staged.add(append, self._state, self.spec.event_time, self.spec.event_id, now_us)
-        result = entry.result(base, base + staged.rows, PARTITION)
-        if append.producer_id:
-            producers.take(append, result, now_us)
-        return result
+    def _answer_known(self, group: list[_Waiting]) -> list[_Waiting]:
+        """Answer what needs no frame: batches taken before, and sequences that can't be taken. What is left is new."""
+        fresh: list[_Waiting] = []
+        ahead: Counter[str] = Counter()
+        for waiting in group:
+            producer_id = waiting.append.producer_id
+            if producer_id:
+                try:
+                    replay = self._state.producers.replay_of(waiting.append, ahead[producer_id])
+                except IngestError as error:
+                    waiting.future.set_exception(error)
+                    continue
+                if replay is not None:
+                    waiting.future.set_result(replay)
+                    continue
+                ahead[producer_id] += 1
+            fresh.append(waiting)
+        return fresh
+
+    def _conformed(self, append: Append) -> Append:
+        """The append, with the columns of the present contract if it was validated under the one before."""
+        if append.rows.schema.names == self._codec.schema.names:
+            return append
+        return replace(append, rows=conform(append.rows, self._codec.schema))
 
     def _commit_seal(self, first: dt.date, last: dt.date, *, force: bool) -> Seal:
         now_us = max(self._clock.now_us(), self._state.last_append_us)
@@ -544,6 +558,20 @@ class Log:
         self._state.producers.roll_back()
         if self._state.dedup is not None:
             self._state.dedup.roll_back()
+
+
+def _without_resends(group: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    """The group in parts, in its order; none holds one producer's sequence twice."""
+    part: list[_Waiting] = []
+    known: set[tuple[str, int]] = set()
+    for waiting in group:
+        key = waiting.append.producer_id, waiting.append.sequence
+        if key[0] and key in known:
+            yield part
+            part, known = [], set()
+        part.append(waiting)
+        known.add(key)
+    yield part
 
 
 def _uncancellable() -> Future[Any]:

@@ -50,14 +50,16 @@ class Producers:
         """How many are remembered."""
         return len(self._states)
 
-    def replay_of(self, append: Append) -> AppendResult | None:
+    def replay_of(self, append: Append, ahead: int = 0) -> AppendResult | None:
         """The first response, when this batch was taken before; None when it is the one expected next.
+
+        ahead: how many of the producer's batches are about to be taken before it.
 
         Raises:
             ProducerError: a gap, an unknown producer that does not begin at 0, or a batch too old to be remembered.
         """
         state = self._states.get(append.producer_id)
-        if state is None:
+        if state is None and not ahead:
             if append.sequence:
                 raise ProducerError(
                     f"producer {append.producer_id!r} is unknown or expired: expected its first batch, sequence 0, "
@@ -66,7 +68,7 @@ class Producers:
                     expected_sequence=None,
                 )
             return None
-        expected = state.last_sequence + 1
+        expected = ahead + (0 if state is None else state.last_sequence + 1)
         if append.sequence == expected:
             return None
         if append.sequence > expected:
@@ -75,7 +77,7 @@ class Producers:
                 f"{append.sequence - expected} batches are missing; send them first",
                 expected_sequence=expected,
             )
-        result = state.result_of(append.sequence)
+        result = None if state is None else state.result_of(append.sequence)
         if result is None:
             raise ProducerError(
                 f"producer {append.producer_id!r}: sequence {append.sequence} was taken before, but only the last "

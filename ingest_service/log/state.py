@@ -16,8 +16,8 @@ from ingest_service.log.frame import Frame
 from ingest_service.log.producers import Producers
 from ingest_service.log.quarantine_index import QuarantineIndex
 from ingest_service.log.rates import Rates
-from ingest_service.log.records import PARTITION, Append, RowVerdict, Seal, Verdict
-from ingest_service.log.table import AppendEntry, RowsTable, pack_seal, unpack_seal
+from ingest_service.log.records import PARTITION, Append, Seal
+from ingest_service.log.table import RowsTable, pack_seal, unpack_seal
 from ingest_service.log.watermark import Watermark
 
 _US_PER_DAY = 86_400_000_000
@@ -109,75 +109,6 @@ class LogState:
         self.producers.commit()
 
 
-@dataclass(slots=True)
-class Staged:
-    """The rows and table of a frame in the making; its rows have the contract's columns only."""
-
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    entries: list[AppendEntry] = field(default_factory=list)
-    rows: int = 0
-    days: dict[int, int] = field(default_factory=dict)
-    max_event_us: int | None = None
-
-    def add(self, append: Append, state: LogState, event_time: str, event_id: str | None, now_us: int) -> AppendEntry:
-        """Take in an append: drop its duplicates, name its late rows, count its days."""
-        batch, kept = append.rows, _sent_indices(append)
-        verdicts = [RowVerdict(q.index, Verdict.QUARANTINED, q.rule, q.field, q.message) for q in append.quarantined]
-        if state.dedup is not None and event_id is not None and batch.num_rows:
-            ids = batch.column(event_id)
-            duplicates = state.dedup.take(ids, now_us)
-            if duplicates is not None:
-                # Duplicates are exceptions: each gets a verdict of its own.
-                verdicts += [
-                    RowVerdict(
-                        int(kept[i]), Verdict.DUPLICATE, "event_id", event_id, f"{ids[i].as_py()!r} was appended before"
-                    )
-                    for i in duplicates
-                ]
-                rest = np.delete(np.arange(batch.num_rows), duplicates)
-                batch, kept = batch.take(pa.array(rest)), np.delete(kept, duplicates)
-        if batch.num_rows:
-            verdicts += self._add_rows(batch, kept, state.sealed_days, event_time)
-        verdicts.sort(key=lambda verdict: verdict.index)
-        entry = AppendEntry(
-            append.producer_id, append.sequence, append.rows_sent, self.rows - batch.num_rows, batch.num_rows,
-            append.row_count, tuple(verdicts), append.quarantined, append.replays,
-        )  # fmt: skip
-        self.entries.append(entry)
-        return entry
-
-    def _add_rows(
-        self, batch: pa.RecordBatch, kept: np.ndarray, sealed_days: set[int], event_time: str
-    ) -> list[RowVerdict]:
-        times = batch.column(event_time)
-        event_us = np.asarray(times.cast(pa.int64()))
-        days = event_us // _US_PER_DAY
-        values, counts = np.unique(days, return_counts=True)
-        late: list[RowVerdict] = []
-        for day, count in zip(values.tolist(), counts.tolist(), strict=True):
-            self.days[day] = self.days.get(day, 0) + count
-            if day in sealed_days:
-                date = dt.date(1970, 1, 1) + dt.timedelta(days=day)
-                message = f"{date} was sealed before this row came"
-                late += [
-                    RowVerdict(int(kept[i]), Verdict.LATE, "sealed", event_time, message)
-                    for i in np.flatnonzero(days == day)
-                ]
-        newest = int(event_us.max())
-        self.max_event_us = newest if self.max_event_us is None else max(newest, self.max_event_us)
-        self.batches.append(batch)
-        self.rows += batch.num_rows
-        return late
-
-    def table(self) -> RowsTable:
-        """The frame's table."""
-        return RowsTable(tuple(self.entries), self.max_event_us, self.days)
-
-    def batch(self) -> pa.RecordBatch | None:
-        """All rows as one batch, or None when there are none."""
-        return concat(self.batches) if self.batches else None
-
-
 def concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """The batches as one; they are of one schema, and there is at least one."""
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
@@ -195,11 +126,3 @@ def add_system_columns(
         pc.cast(batch.column(event_time), pa.date32()),
     ]
     return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
-
-
-def _sent_indices(append: Append) -> np.ndarray:
-    """Index in the append, as sent, of each row in `append.rows`."""
-    indices = np.arange(append.row_count)
-    if not append.quarantined:
-        return indices
-    return np.delete(indices, [row.index for row in append.quarantined])
