@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -21,6 +22,7 @@ from integration.conftest import ROOT, IngestProcess, live_manifest
 from unit.repo.blocks import blocks
 
 import tidemill
+import tidemill.testing
 from tidemill.cli import main
 from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
@@ -38,6 +40,23 @@ message Ping {
 """
 
 
+class InProcess:
+    """A service in this process, in a data folder that stays."""
+
+    def __init__(self, folder: Path, proto: Path) -> None:
+        self.data = folder / "data"
+        self._proto, self._manifest = proto, live_manifest(folder)
+        self._running = contextlib.ExitStack()
+        self.address = ""
+
+    def start(self) -> None:
+        service = tidemill.testing.service(self._proto, manifest=self._manifest, data=self.data)
+        self.address = self._running.enter_context(service).address
+
+    def stop(self) -> None:
+        self._running.close()
+
+
 class Shop:
     """A service with a folder of contracts and a dbt project of its own."""
 
@@ -48,8 +67,7 @@ class Shop:
         self.dbt_project = folder / "dbt_project"
         self.sources = self.dbt_project / "models" / "sources"
         shutil.copytree(ROOT / "dbt_project" / "models" / "sources", self.sources)
-        options = ("--proto", str(self.proto), "--export-interval", "0", "--http-listen", "none")
-        self.service = IngestProcess(folder, live_manifest(folder), *options)
+        self.service = InProcess(folder, self.proto)
 
     def change(self, *changes: tuple[str, str], version: int = 2) -> None:
         """Texts of the contract's file replaced, and its version counted up."""
@@ -79,7 +97,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made = Shop(tmp_path)
     made.service.start()
     yield made
-    made.service.kill()
+    made.service.stop()
 
 
 def line(number: int, **changes: Any) -> dict[str, Any]:
@@ -218,18 +236,29 @@ def test_a_looser_rule_holds_at_once_and_a_second_apply_does_nothing(
         assert tm.stream_status("order_lines").contract_version == 2
 
 
-def test_an_applied_contract_outlives_a_kill_and_a_folder_that_is_behind(shop: Shop) -> None:
+@pytest.fixture
+def killed(tmp_path: Path) -> Iterator[IngestProcess]:
+    """A service to be killed, in the place of a shop's own."""
+    process = IngestProcess(tmp_path, None, "--proto", str(tmp_path / "proto"), "--http-listen", "none")
+    yield process
+    process.kill()
+
+
+def test_an_applied_contract_outlives_a_kill_and_a_folder_that_is_behind(tmp_path: Path, killed: IngestProcess) -> None:
+    shop = Shop(tmp_path)
+    killed.start()
+    shop.service.address = killed.address
     shop.change(SHOP_FIELD)
     assert shop.apply() == 0
     with shop.connect() as tm:
         tm.stream("order_lines").send(line(0, shop="L1")).result(30)
     shutil.copy(ROOT / "proto" / "retail" / "v1" / "order_line.proto", shop.order_line)
-    shop.service.kill()
-    shop.service.start()
+    killed.kill()
+    killed.start()
     with shop.connect() as tm:
         assert tm.stream("order_lines").send(line(1, shop="L1")).result(30).offset == 1
         assert tm.stream_status("order_lines").contract_version == 2
-    assert "the folder has version 1 of its contract, version 2 is in force" in shop.service.log.read_text()
+    assert "the folder has version 1 of its contract, version 2 is in force" in killed.log.read_text()
 
 
 def test_a_compatible_change_takes_effect_at_a_start(shop: Shop) -> None:
@@ -277,7 +306,7 @@ def test_a_bad_contract_stops_its_stream_alone(shop: Shop) -> None:
         assert status_of(tm, "order_lines").error == ""
 
 
-def test_a_service_without_a_usable_contract_starts_and_says_so(shop: Shop) -> None:
+def test_a_service_without_a_usable_contract_starts_and_says_so(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     shop.service.stop()
     shutil.rmtree(shop.service.data)
     shop.change(('event_time: "invoiced_at"', 'event_time: "when"'))
@@ -286,7 +315,7 @@ def test_a_service_without_a_usable_contract_starts_and_says_so(shop: Shop) -> N
         assert "no field of that name" in status_of(tm, "order_lines").error
         with pytest.raises(tidemill.RequestRefused, match="no field of that name"):
             tm.stream("order_lines")
-    assert "no stream takes events" in shop.service.log.read_text()
+    assert "no stream takes events" in caplog.text
 
 
 def test_requests_that_are_no_contract_are_refused(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,7 +347,6 @@ def test_the_way_out_is_a_second_stream_and_a_union(tmp_path: Path) -> None:
     """The documents' own contracts and model, from events to the warehouse."""
     import duckdb
 
-    import tidemill.testing
     from ingest_service.contracts import load_contracts
     from ingest_service.contracts.compare import compare
     from ingest_service.contracts.dbt_sources import dbt_source
