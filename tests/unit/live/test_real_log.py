@@ -6,8 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from ingest_service.lake import LakeExporter, WholeLog
 from ingest_service.live import LiveViews, SealedRange, ViewQuery
-from ingest_service.log import Log
+from ingest_service.log import Log, LogSettings, Retention, RetentionHold, Seal
 from ingest_service.log.records import Append
 
 DAY = dt.date(2011, 12, 5)
@@ -62,3 +63,36 @@ def test_views_go_on_when_the_contract_gains_a_column(kit: Any) -> None:
     finally:
         views.close()
         log.close()
+
+
+def test_a_view_is_rebuilt_over_what_retention_has_dropped(kit: Any) -> None:
+    bounds = LogSettings(segment_bytes=20_000, retain_bytes=1)
+    log = Log.open(kit.folder / "log", kit.log.spec, settings=bounds)
+    lake = LakeExporter(log, "order_lines", str(kit.folder / "lake"))
+    lake.ensure()
+    seals = []
+    for part in range(10):
+        rows = batch(kit, [kit.line(minute, customer_id=part, weight=0.1 * minute) for minute in range(100)])
+        log.append(Append(rows, 100)).result(timeout=30)
+        if part % 3 == 0:
+            seals.append(log.seal(DAY, DAY, force=True))
+    expected = answers(kit, log, log, seals)
+    lake.export()
+    hold = RetentionHold(kit.folder / "HOLD")
+    retention = Retention(log, kit.folder / "log", lambda: lake.state().offset, hold, settings=bounds)
+    assert retention.run().segments >= 2
+    assert 300 < log.start_offset < 1000
+    (kit.folder / "live.sqlite").unlink()
+    assert answers(kit, log, WholeLog(log, str(kit.folder / "lake")), seals) == expected
+    log.close()
+
+
+def answers(kit: Any, log: Log, source: Any, seals: list[Seal]) -> list[Any]:
+    """The view's rows and its copies at each seal, once it has followed `source` from the first row on."""
+    views = LiveViews.open(kit.manifest({"sales": kit.SALES}), kit.url, {"order_lines": source})
+    try:
+        asked = [ViewQuery("sales", after_offset=log.durable_offset)]
+        asked += [ViewQuery("sales", sealed=SealedRange(DAY, DAY, seal.seal_offset)) for seal in seals]
+        return [sorted(map(str, views.query(each).table.to_pylist())) for each in asked]
+    finally:
+        views.close()

@@ -15,6 +15,7 @@ from support import every_kind
 
 from ingest_service.app import Service, ServiceConfig
 from ingest_service.contracts.contract import message_class
+from ingest_service.log import LogSettings
 from ingest_service.rpc.parts import StreamParts
 from tidemill.testing import _served
 from tidemill.v1 import append_pb2, append_pb2_grpc, read_pb2, read_pb2_grpc
@@ -61,13 +62,14 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Served]:
+def serving(folder: Path, log: LogSettings | None = None) -> Iterator[Served]:
     """The service in that folder, which answers until the block ends."""
     proto = folder / "proto"
     if not proto.exists():
         proto.mkdir()
         (proto / "every.proto").write_text(every_kind.proto(), encoding="utf-8")
-    with closing(Service(ServiceConfig(data=folder / "data", proto=proto, port=0, export_interval_s=0))) as service:
+    config = ServiceConfig(data=folder / "data", proto=proto, port=0, export_interval_s=0, log=log or LogSettings())
+    with closing(Service(config)) as service:
         options = [("grpc.max_receive_message_length", -1)]
         with _served(service) as address, grpc.insecure_channel(address, options) as channel:
             yield Served(service._streams[STREAM], address, channel)

@@ -18,6 +18,8 @@ from support.cut_log import CutLog
 from unit.rpc.conftest import STREAM, Served, serving
 
 from ingest_service.contracts import load_contracts
+from ingest_service.data.folder import HOLD_NAME
+from ingest_service.log import LogSettings, Retention, RetentionHold
 from ingest_service.rpc.read_responses import RESPONSE_BYTES_MAX
 from ingest_service.rpc.server import STOP_GRACE_S
 from tidemill.v1 import read_pb2, read_pb2_grpc
@@ -251,3 +253,26 @@ def test_a_reader_that_never_reads_holds_nothing_up_and_is_forgotten(served: Ser
     assert [start for start, _ in offsets[1:]] == [end for _, end in offsets[:-1]]
     for call in calls:
         call.cancel()
+
+
+def test_rows_that_retention_has_dropped_are_read_all_the_same(tmp_path: Path) -> None:
+    settings = LogSettings(segment_bytes=100_000, retain_bytes=1, dedup_ids_max=10)
+    with serving(tmp_path, settings) as served:
+        sent = [repr(row) for row in served.fill(1000)]
+        log, lake = served.parts.log, served.parts.lake
+        followed = served.read(follow=True)
+        next(followed)
+        lake.export()
+        folder, hold = tmp_path / "data" / "log" / STREAM / "0", RetentionHold(tmp_path / "data" / HOLD_NAME)
+        assert Retention(log, folder, lambda: lake.state().offset, hold, settings=settings).run().segments > 1
+        assert 0 < log.start_offset < 1000
+        assert [repr(row) for row in messages(served, served.read())] == sent
+        sent += [repr(row) for row in served.fill(100, seed=2)]
+        found: list[Any] = []
+        while len(found) < 1100:
+            found += messages(served, iter([next(followed)]))
+        assert [repr(row) for row in found] == sent
+        followed.cancel()
+        request = read_pb2.ReadRequest()
+        request.from_time.FromMicroseconds(1)
+        assert len(messages(served, served.read(from_time=request.from_time))) == 1100
