@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidemill.client.ack import Ack, Acked, Rejected, RowVerdict, TableAck, TableAcked, Verdict
+    from tidemill.client.applied import AppliedContract, ContractChange
     from tidemill.client.client import DEFAULT_ADDRESS, Client, connect
     from tidemill.client.counts import SendCounts
     from tidemill.client.credentials import Credentials
@@ -64,6 +65,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "tidemill.client.ack": ("Ack", "Acked", "Rejected", "RowVerdict", "TableAck", "TableAcked", "Verdict"),
+    "tidemill.client.applied": ("AppliedContract", "ContractChange"),
     "tidemill.client.client": ("DEFAULT_ADDRESS", "Client", "connect"),
     "tidemill.client.credentials": ("Credentials",),
     "tidemill.client.models": (
@@ -90,11 +92,13 @@ __all__ = [
     "AccessDenied",
     "Ack",
     "Acked",
+    "AppliedContract",
     "BadEvent",
     "BadQuery",
     "BadTable",
     "Client",
     "ClientClosed",
+    "ContractChange",
     "Counts",
     "Credentials",
     "Export",
