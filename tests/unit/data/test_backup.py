@@ -160,6 +160,20 @@ def test_a_commit_to_the_lake_during_the_copy_is_not_in_it(
     assert verify(DataFolder.existing(Path(made.path))).lakes[0].rows == 200
 
 
+def test_each_part_is_copied_before_those_it_must_not_be_ahead_of(
+    running: Running, back_up: Callable[[], BackupMade]
+) -> None:
+    contract = running.folder.contracts / SPEC.stream / "1.binpb"
+    contract.parent.mkdir(parents=True)
+    contract.write_bytes(b"contract")
+    order = ["live", "warehouse", "lake", "log", "contracts"]
+    copied = [Path(file.path) for file in Manifest.read(Path(back_up().path)).files]
+    assert list(dict.fromkeys(path.parts[0] for path in copied if len(path.parts) > 1)) == order
+    # What is derived from segments may not know of more of them than there are.
+    log = [path.suffix for path in copied if path.parts[0] == "log"]
+    assert log == sorted(log, key=lambda suffix: suffix == ".seg")
+
+
 def test_a_log_whose_first_segments_were_dropped(
     running: Running, back_up: Callable[[], BackupMade], tmp_path: Path
 ) -> None:
