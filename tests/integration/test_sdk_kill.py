@@ -2,99 +2,121 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import random
 import socket
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 import tidemill
 
-ROUNDS = 3
-SOAK_ROUNDS = 40
-ROWS = 30_000
+ROUNDS = 10
+SOAK_ROUNDS = 200
+PRODUCERS = {"T1": "typed", "T2": "typed", "A1": "table", "A2": "table"}
+ROWS_A_ROUND = 2_000
+"""Rows that each producer has for each time that the service is killed."""
+TABLE_ROWS = 1_000
 
 
 @pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(SOAK_ROUNDS, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("way", ["typed", "table"])
-def test_the_sdk_carries_on_when_the_service_is_killed(ingest: Any, way: str, rounds: int) -> None:
+def test_nothing_is_lost_or_doubled_when_the_service_is_killed_under_several_producers(ingest: Any, rounds: int):
     seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
     rng = random.Random(seed)
-    options = tidemill.ProducerOptions(batch_rows=500, table_rows=500, in_flight_rows=20_000)
+    options = tidemill.ProducerOptions(batch_rows=300, table_rows=300, in_flight_rows=3_000)
+    rows = ROWS_A_ROUND * rounds
     rejected: list[tidemill.Rejected] = []
-    with tidemill.connect(ingest.address, options=options) as tm:
-        stream = tm.stream("order_lines", on_rejected=rejected.append)
-        outcome: list[Any] = []
-        sender = threading.Thread(target=lambda: outcome.append(_send(stream, way)))
-        sender.start()
+    with contextlib.ExitStack() as closing, ThreadPoolExecutor(len(PRODUCERS)) as threads:
+        # A connection each: streams of one connection share their producer.
+        connected = [closing.enter_context(tidemill.connect(ingest.address, options=options)) for _ in PRODUCERS]
+        streams = [tm.stream("order_lines", on_rejected=rejected.append) for tm in connected]
+        sent = [
+            threads.submit(_send_typed if way == "typed" else _send_tables, stream, name, rows)
+            for stream, (name, way) in zip(streams, PRODUCERS.items(), strict=True)
+        ]
         for kill in range(rounds):
             # At a moment that is not the same each time, but surely in the middle: by what is acknowledged.
-            threshold = int(ROWS * (kill + rng.random()) / (rounds + 1))
-            while stream.counts().acknowledged < threshold:
-                assert sender.is_alive() or outcome, f"seed {seed}"
+            threshold = len(PRODUCERS) * rows * (kill + rng.random()) / (rounds + 1)
+            while sum(stream.counts().acknowledged for stream in streams) < threshold:
+                assert all(not each.done() or not each.exception() for each in sent), f"seed {seed}"
                 time.sleep(0.001)
             ingest.kill()
             ingest.start()
-        sender.join(60 + 20 * rounds)
-        acks = outcome[0]
-        counts = stream.flush(60)
-        assert (counts.acknowledged, counts.appended, counts.failed) == (ROWS, ROWS, 0), f"seed {seed}"
-        export = tm.export("order_lines")
-        status = stream.status()
-    assert status.durable_offset == status.counts.appended == status.counts.sent == ROWS, f"seed {seed}"
+        acks = [each.result(60 + 20 * rounds) for each in sent]
+        for stream in streams:
+            counts = stream.flush(60)
+            assert (counts.acknowledged, counts.appended, counts.failed) == (rows, rows, 0), f"seed {seed}"
+        export = connected[0].export("order_lines")
+        status = streams[0].status()
+    total = len(PRODUCERS) * rows
+    assert status.durable_offset == status.counts.appended == status.counts.sent == total, f"seed {seed}"
     assert status.counts.duplicate == 0, f"seed {seed}: a resend was taken for new, and only its event ids saved it"
     assert not rejected
-    _check_rows(export.lake_uri, acks, seed)
+    _check_rows(export.lake_uri, rows, acks, seed)
 
 
-def _send(stream: tidemill.Stream, way: str) -> dict[str, int | None]:
-    """Send ROWS events; the offset that was acknowledged for each, by event id (typed events only)."""
-    message, start = stream.message, dt.datetime(2011, 12, 5, 8, 0, tzinfo=dt.UTC)
-    if way == "table":
-        import pyarrow as pa
+_AT = dt.datetime(2011, 12, 5, 8, 0, tzinfo=dt.UTC)
 
-        for first in range(0, ROWS, 3_000):
-            ids = range(first, first + 3_000)
-            stream.send_table(
-                pa.table(
-                    {
-                        "event_id": [f"e{number}" for number in ids],
-                        "invoice_no": ["536365"] * 3_000,
-                        "stock_code": ["A"] * 3_000,
-                        "quantity": [number + 1 for number in ids],
-                        "unit_price": ["1.000"] * 3_000,
-                        "invoiced_at": [start] * 3_000,
-                        "country": ["UK"] * 3_000,
-                    }
-                )
-            )
-        return {}
+
+def _send_typed(stream: tidemill.Stream, name: str, rows: int) -> dict[str, int | None]:
+    """Send events one by one; the offset that was acknowledged for each, by event id."""
+    message = stream.message
     acks = {}
-    for number in range(ROWS):
+    for number in range(rows):
         event = message(
-            event_id=f"e{number}", invoice_no="536365", stock_code="A", quantity=number + 1, unit_price="1.000",
-            invoiced_at=start, country="UK",
+            event_id=f"{name}-{number}", invoice_no="536365", stock_code=name, quantity=number + 1,
+            unit_price="1.000", invoiced_at=_AT, country="UK",
         )  # fmt: skip
-        acks[f"e{number}"] = stream.send(event)
-    return {name: ack.result(120).offset for name, ack in acks.items()}
+        acks[event.event_id] = stream.send(event)
+    return {event_id: ack.result(120).offset for event_id, ack in acks.items()}
 
 
-def _check_rows(lake: str, acked: dict[str, int | None], seed: int) -> None:
-    """Every event once, its offset the one acknowledged, and in the order in which it was sent."""
+def _send_tables(stream: tidemill.Stream, name: str, rows: int) -> dict[str, int]:
+    """Send tables; the offset below which all rows of each were acknowledged, by the event id of its last row."""
+    acks = {}
+    for first in range(0, rows, TABLE_ROWS):
+        ids = range(first, first + TABLE_ROWS)
+        table = pa.table(
+            {
+                "event_id": [f"{name}-{number}" for number in ids],
+                "invoice_no": ["536365"] * len(ids),
+                "stock_code": [name] * len(ids),
+                "quantity": [number + 1 for number in ids],
+                "unit_price": ["1.000"] * len(ids),
+                "invoiced_at": [_AT] * len(ids),
+                "country": ["UK"] * len(ids),
+            }
+        )
+        acks[f"{name}-{ids[-1]}"] = stream.send_table(table)
+    return {event_id: ack.result(120).after_offset for event_id, ack in acks.items()}
+
+
+def _check_rows(lake: str, rows: int, acks: list[dict[str, int]], seed: int) -> None:
+    """Every event once, offsets dense, those acknowledged, and each producer's events in the order it sent them."""
     files = [str(path) for path in Path(lake).rglob("*.parquet")]
-    rows = duckdb.sql(f"select event_id, _offset, quantity from read_parquet({files!r}) order by _offset").fetchall()
-    assert len(rows) == ROWS, f"seed {seed}"
-    assert [offset for _, offset, _ in rows] == list(range(ROWS)), f"seed {seed}"
-    assert [quantity for _, _, quantity in rows] == list(range(1, ROWS + 1)), f"seed {seed}"
-    if acked:
-        assert {name: offset for name, offset, _ in rows} == acked, f"seed {seed}"
+    found = duckdb.sql(
+        f"select event_id, _offset, stock_code, quantity from read_parquet({files!r}) order by _offset"
+    ).fetchall()
+    assert [offset for _, offset, _, _ in found] == list(range(rows * len(PRODUCERS))), f"seed {seed}"
+    for name in PRODUCERS:
+        in_order = [quantity for _, _, code, quantity in found if code == name]
+        assert in_order == list(range(1, rows + 1)), f"seed {seed}: {name}"
+    offsets = {event_id: offset for event_id, offset, _, _ in found}
+    for (_, way), acked in zip(PRODUCERS.items(), acks, strict=True):
+        if way == "typed":
+            assert len(acked) == rows, f"seed {seed}"
+            assert acked == {event_id: offsets[event_id] for event_id in acked}, f"seed {seed}"
+        else:
+            assert all(offsets[event_id] < after for event_id, after in acked.items()), f"seed {seed}"
 
 
 def test_the_service_ends_as_it_should_while_a_producer_is_connected(ingest: Any) -> None:
