@@ -67,12 +67,14 @@ class GateClock(SetClock):
 class Ledger:
     """Sends batches as the SDK does (in order, until each is acknowledged) and remembers every answer.
 
-    on_refused: called with the log and each batch that it refuses.
+    on_refused: called with the log and each batch that it refuses. lake: ids of all rows from offset 0 on that were
+    exported; they are durable there.
     """
 
     def __init__(self, on_refused: Callable[[Log, Batch], None] = lambda log, batch: None) -> None:
         self._on_refused = on_refused
         self.batches: dict[str, list[Batch]] = {}
+        self.lake: list[str] = []
         self.seals: list[Seal] = []
         self._rows_sent: dict[str, int] = {}
 
@@ -133,6 +135,19 @@ class Ledger:
         each.refused += 1
         self._on_refused(log, each)
 
+    def export(self, log: Log) -> int:
+        """Bring everything durable to the lake; the offset that it reaches."""
+        self.lake += ids_in(log, len(self.lake))
+        return len(self.lake)
+
+    def ids_in(self, log: Log) -> list[str]:
+        """Every id, in offset order: from the lake what retention has dropped, the others from the log."""
+        start = log.start_offset
+        assert start <= len(self.lake), f"rows were dropped that the lake has not: {len(self.lake)} to {start}"
+        ids = self.lake[:start] + ids_in(log, start)
+        assert ids[: len(self.lake)] == self.lake, "the lake has rows that the log has not"
+        return ids
+
     def open(self) -> list[Batch]:
         """The batches that were sent or begun and not acknowledged, each producer's in order."""
         return [one for one in self._all() if not one.acks]
@@ -142,7 +157,7 @@ class Ledger:
 
         resend: send every batch again as well, acknowledged or not, and see that each is in the log once then.
         """
-        ids = ids_in(log)
+        ids = self.ids_in(log)
         assert len(set(ids)) == len(ids), f"a row is in the log twice: {ids}"
         self._check_batches(ids)
         self._check_seals(log)
@@ -150,7 +165,7 @@ class Ledger:
         self._check_counts(log, ids)
         self._resend(log, set(ids), everything=resend)
         if resend:
-            whole = ids_in(log)
+            whole = self.ids_in(log)
             assert whole[: len(ids)] == ids, "resending changed rows that were there"
             assert sorted(whole) == sorted(each for one in self._all() for each in one.fresh)
             self._check_counts(log, whole)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ingest_service.errors import StorageError
 from ingest_service.log import Log, LogSettings
+from ingest_service.log.retention import Retention, RetentionHold
 from support.ledger import GateClock, Ledger
 from support.logs import SPEC
 from support.power import Disk, PowerFiles
 
 FOLDER = Path("/data/log/payments/0")
-SETTINGS = LogSettings(segment_bytes=2500, tail_bytes=0)
+SETTINGS = LogSettings(segment_bytes=2500, tail_bytes=0, dedup_ids_max=80, retain_bytes=4000)
 
 
 def open_log(files: PowerFiles, clock: GateClock | None = None, *, tries: int = 1) -> Log:
@@ -28,7 +30,7 @@ def open_log(files: PowerFiles, clock: GateClock | None = None, *, tries: int = 
 
 
 def play(files: PowerFiles, ledger: Ledger, *, tries: int = 1) -> None:
-    """A log's life, up to where the power goes: three producers, a dozen segments, seals, two clean restarts.
+    """A log's life, up to where the power goes: three producers, a dozen segments, seals, retention, two restarts.
 
     Some rows are sent twice, some break their contract, some come after their date was sealed. tries: how often each
     batch is sent at most, and the log opened.
@@ -42,6 +44,7 @@ def play(files: PowerFiles, ledger: Ledger, *, tries: int = 1) -> None:
         try:
             if not _part(log, clock, ledger, part, tries):
                 return
+            retain(log, clock, files, ledger)
         finally:
             log.close()
 
@@ -56,6 +59,27 @@ def _part(log: Log, clock: GateClock, ledger: Ledger, part: int, tries: int) -> 
         and ledger.send_together(log, clock, new("a", 30), new("b", 20, again=2), new("c", 1, bad=1), tries=tries)
         and ledger.send(log, new("c", 1), tries=tries)
     )
+
+
+class _NoHold(RetentionHold):
+    """No backup is under way."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("HOLD"))
+
+    @contextmanager
+    def dropping(self) -> Iterator[bool]:
+        yield True
+
+
+def retain(log: Log, clock: GateClock, files: PowerFiles, ledger: Ledger) -> None:
+    """Export everything, and drop the oldest segments; what fails is tried again by the next run."""
+    retention = Retention(
+        log, FOLDER, lambda: ledger.export(log), _NoHold(),
+        settings=SETTINGS, clock=clock, files=files, sync=lambda: None,
+    )  # fmt: skip
+    with suppress(OSError, StorageError):
+        retention.run()
 
 
 def steps_of_a_life(left_out: Collection[str] = ()) -> PowerFiles:
