@@ -33,16 +33,10 @@ from ingest_service.clock import Clock, SystemClock
 from ingest_service.data.chain import read_chain, read_end
 from ingest_service.data.check_derived import LISTINGS
 from ingest_service.data.check_lake import active_files, open_table
+from ingest_service.data.copier import Copier
+from ingest_service.data.copying import checksum, sync_folders
 from ingest_service.data.folder import FORMAT_NAME, FORMAT_VERSION, DataFolder, LogPlace, hold_segments
-from ingest_service.data.manifest import (
-    MANIFEST_NAME,
-    BackedUpFile,
-    BackedUpStream,
-    Manifest,
-    checksum,
-    copy_file,
-    sync_folders,
-)
+from ingest_service.data.manifest import MANIFEST_NAME, BackedUpStream, Manifest
 from ingest_service.errors import ConfigError, StorageError
 from ingest_service.lake.table import transaction_id
 from ingest_service.log.files import Files, OsFiles
@@ -52,9 +46,6 @@ from ingest_service.log.snapshot import snapshot_places
 UNFINISHED = ".unfinished"
 """Behind the name of a backup in the making."""
 LOCK_NAME = "LOCK"
-SETTLED_NS = 2_000_000_000
-"""A file that was written less than this before the backup began may be written again within the same tick of the file
-system's clock: the next backup does not trust its time."""
 _DELTA_LOG = "_delta_log"
 _LAST_CHECKPOINT = "_last_checkpoint"
 _VERSION_DIGITS = 20
@@ -123,16 +114,15 @@ class _Backup:
         if self._final.exists():
             raise ConfigError(f"there is a backup {self._final} already: try again in a second")
         self._target = destination / (name + UNFINISHED)
-        self._known = Manifest.read(self._base).by_path() if self._base else {}
         self._manifest = Manifest(now.isoformat(), FORMAT_VERSION)
-        self._settled_ns = int(now.timestamp() * 1_000_000_000) - SETTLED_NS
-        self._linked_bytes = 0
+        self._copier = Copier(folder.root, self._target, self._base, now)
         self._notes: list[str] = []
 
     def run(self) -> BackupMade:
         self._target.mkdir(mode=0o750)
         try:
             self._take_all()
+            self._manifest.files = self._copier.files
             sync_folders(self._target)
             self._manifest.write(self._target)  # 7
             self._target.rename(self._final)
@@ -144,7 +134,7 @@ class _Backup:
             str(self._final),
             len(self._manifest.files),
             self._manifest.bytes,
-            self._linked_bytes,
+            self._copier.linked_bytes,
             str(self._base) if self._base else None,
             self._manifest.streams,
             self._notes,
@@ -152,16 +142,16 @@ class _Backup:
 
     def _take_all(self) -> None:
         self._take_live_store()  # 2
-        self._take_if_there(self._folder.live_manifest)
-        self._take_if_there(self._folder.warehouse)  # 3
+        self._copier.take_if_there(self._folder.live_manifest)
+        self._copier.take_if_there(self._folder.warehouse)  # 3
         places = self._folder.logs()
         lakes = {stream: self._take_lake(stream) for stream in sorted({place.stream for place in places})}  # 4
         for place in places:  # 5
             self._manifest.streams[place.stream] = BackedUpStream(self._take_log(place), *lakes[place.stream])
         for path in _files_below(self._folder.contracts):  # 6
-            self._take(path)
-        self._take_if_there(self._folder.keys)
-        self._take(self._folder.root / FORMAT_NAME)
+            self._copier.take(path)
+        self._copier.take_if_there(self._folder.keys)
+        self._copier.take(self._folder.root / FORMAT_NAME)
 
     # Parts.
 
@@ -183,7 +173,7 @@ class _Backup:
             self._manifest.views = dict(new.execute("select view, next_offset from tidemill_views").fetchall())
         with target.open("rb") as file:
             os.fsync(file.fileno())
-        self._add(target, target.stat().st_size, checksum(target), source.stat().st_mtime_ns)
+        self._copier.add(target, checksum(target), source.stat().st_mtime_ns)
 
     def _take_lake(self, stream: str) -> tuple[int | None, int | None]:
         """Copy a lake table; version and offset, or None for both when it is not below the data folder."""
@@ -197,14 +187,14 @@ class _Backup:
         version = table.version()
         pinned = {root / action["path"] for action in active_files(table)}
         for path in sorted(pinned):
-            self._take(path)
+            self._copier.take(path)
         for path in sorted(set(parquet) - pinned):
             # Vacuum may take such a file away at any time.
             with contextlib.suppress(FileNotFoundError):
-                self._take(path)
+                self._copier.take(path)
         for path in _files_below(root / _DELTA_LOG):
             if _delta_version(path) <= version:
-                self._take(path)
+                self._copier.take(path)
         copied = open_table(str((self._target / root.relative_to(self._folder.root)).absolute()))
         if copied is None or copied.version() != version:
             raise StorageError(f"the lake table {root} was altered while it was copied: begin again")
@@ -221,63 +211,27 @@ class _Backup:
             if path.suffix in {".json", QUARANTINE_SUFFIX}:
                 # Quarantined rows expire, and their file with them, also while segments are held.
                 with contextlib.suppress(FileNotFoundError):
-                    self._take(path)
+                    self._copier.take(path)
         links = read_chain(files, place.path, place.stream).links
         for link in links[:-1]:
-            self._take(place.path / str(link.name))
+            self._copier.take(place.path / str(link.name))
         if not links or links[-1].frame is None:
             return 0
         end = read_end(files, place.path, links[-1])
-        self._take(place.path / str(links[-1].name), end.position)
+        self._copier.take(place.path / str(links[-1].name), end.position)
         return end.next_offset
 
     def _take_snapshots(self, files: Files, folder: Path) -> None:
         for _ in range(LISTINGS):
             places = snapshot_places(files, folder)
-            before = len(self._manifest.files)
+            before = len(self._copier.files)
             for place in places:
                 # A running service puts a newer one in the place of the oldest.
                 with contextlib.suppress(FileNotFoundError):
-                    self._take(folder / str(place))
-            if not places or len(self._manifest.files) > before:
+                    self._copier.take(folder / str(place))
+            if not places or len(self._copier.files) > before:
                 return
         raise FileNotFoundError(f"the snapshots in {folder} are replaced faster than they can be copied")
-
-    # Files.
-
-    def _take_if_there(self, path: Path) -> None:
-        if path.is_file():
-            self._take(path)
-
-    def _take(self, path: Path, size: int | None = None) -> None:
-        """Copy a file, or its first `size` bytes; or link to the former backup's copy of it."""
-        relative = path.relative_to(self._folder.root)
-        target = self._target / relative
-        found = path.stat()
-        known = self._known.get(relative.as_posix())
-        wanted = found.st_size if size is None else size
-        if known and (known.bytes, known.mtime_ns) == (wanted, found.st_mtime_ns) and self._link(known, target):
-            self._manifest.files.append(known)
-            self._linked_bytes += known.bytes
-            return
-        copied, digest = copy_file(path, target, size)
-        self._add(target, copied, digest, found.st_mtime_ns)
-
-    def _link(self, known: BackedUpFile, target: Path) -> bool:
-        assert self._base is not None
-        source = self._base / known.path
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        try:
-            if source.stat().st_size != known.bytes:
-                return False
-            os.link(source, target)
-        except OSError:
-            return False  # the file is gone, or the file system has no links: it is copied
-        return True
-
-    def _add(self, target: Path, size: int, digest: str, mtime_ns: int) -> None:
-        path = target.relative_to(self._target).as_posix()
-        self._manifest.files.append(BackedUpFile(path, size, digest, mtime_ns if mtime_ns < self._settled_ns else 0))
 
 
 def _files_below(folder: Path) -> list[Path]:

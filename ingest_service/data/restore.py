@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.data.backup import backups_in
+from ingest_service.data.copying import copy_file, sync_folders
 from ingest_service.data.folder import FORMAT_VERSION, LOCK_NAME, STACK_LOCK_NAME
-from ingest_service.data.manifest import MANIFEST_NAME, BackupDamaged, Manifest, copy_file, sync_folders
+from ingest_service.data.manifest import MANIFEST_NAME, BackupDamaged, Manifest
 from ingest_service.errors import ConfigError, StorageError
 from ingest_service.log.files import OsFiles
 

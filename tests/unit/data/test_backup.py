@@ -18,6 +18,7 @@ from support.logs import SPEC, ids_in
 from unit.data.conftest import DAY_US, Running
 
 from ingest_service.data import backup as backup_module
+from ingest_service.data import copier
 from ingest_service.data.__main__ import main
 from ingest_service.data.backup import BackupMade, backup
 from ingest_service.data.folder import DataFolder, lock_folder
@@ -191,14 +192,14 @@ def test_segments_are_held_meanwhile(
     running: Running, back_up: Callable[[], BackupMade], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped: list[int] = []
-    real = backup_module.copy_file
+    real = copier.copy_file
 
     def copy(*arguments: object) -> tuple[int, str]:
         dropped.append(running.drop(2))
         return real(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(backup_module, "copy_file", copy)
+        patched.setattr(copier, "copy_file", copy)
         made = back_up()
     assert set(dropped) == {0}
     assert running.drop(2) == 2
@@ -214,7 +215,7 @@ def test_a_backup_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(backup_module, "copy_file", full)
+        patched.setattr(copier, "copy_file", full)
         running.send(10)
         with pytest.raises(StorageError, match="No space left on device"):
             back_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from ingest_service.data.folder import DataFolder
 from ingest_service.data.verify import verify
 from ingest_service.errors import ConfigError
 from ingest_service.log import Log
+from tidemill.cli import main as cli
 
 
 def flip(path: Path, position: int) -> None:
@@ -241,6 +243,18 @@ def test_a_wrong_folder_is_one_line(command: list[str], tmp_path: Path, capsys: 
     assert capsys.readouterr().err == (
         f"tidemill: --data: expected a data folder, there is none at {tmp_path / 'none'}. Name it with --data\n"
     )
+
+
+def test_the_command_line_passes_on_what_the_tool_says(
+    folder: DataFolder, running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(["data", "verify", "--data", str(folder.root), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["ok"] is True
+    running.segments()[0].unlink()
+    assert cli(["data", "verify", "--data", str(folder.root)]) == 1
+    out, err = capfd.readouterr()
+    assert "is missing" in out
+    assert err == ""
 
 
 def test_the_command_names_file_and_byte(
