@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.client.client import Client, connect
+from tidemill.client.credentials import Credentials
 from tidemill.client.options import ProducerOptions
 from tidemill.errors import MissingExtra, TidemillError
 
@@ -59,7 +60,7 @@ def service(
         opened = _open(folder, Path(proto), None if manifest is None else Path(manifest))
         stack.callback(opened.close)
         address = stack.enter_context(_served(opened))
-        yield stack.enter_context(connect(address, options=options))
+        yield stack.enter_context(connect(address, options=options, credentials=Credentials()))
 
 
 def _open(data: Path, proto: Path, manifest: Path | None) -> Service:

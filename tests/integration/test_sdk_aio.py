@@ -129,12 +129,15 @@ def test_rows_are_read_as_they_come(ingest: Any, event_id: MakeId) -> None:
             assert sum(batch.num_rows for batch in batches) == 100
 
             async with lines.read(from_end=True, follow=True) as following:
-                first = asyncio.ensure_future(anext(following))
-                done, _ = await asyncio.wait({first}, timeout=0.1)
-                assert not done
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(following), 0.1)
                 await lines.send(line("new"))
-                assert (await first).event_id == "new"
+                await lines.flush()
+                assert (await anext(following)).event_id == "new", "a wait that was given up lost a row"
                 assert following.next_offset == 101
+                waiting = asyncio.ensure_future(anext(following, None))
+                await asyncio.sleep(0)
+            assert await waiting is None
 
     run(use())
 

@@ -23,7 +23,11 @@ class Threads:
 
     async def run(self, function: Callable[..., _Result], *arguments: Any, **named: Any) -> _Result:
         """Call a function that blocks; whoever waits may be cancelled, the call goes on to its end."""
-        return await self.loop.run_in_executor(self._executor, partial(function, *arguments, **named))
+        return await self.start(partial(function, *arguments, **named))
+
+    def start(self, function: Callable[[], _Result]) -> asyncio.Future[_Result]:
+        """Begin to call a function that blocks."""
+        return self.loop.run_in_executor(self._executor, function)
 
     def tell(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call something, from any thread; nothing happens when the loop is closed."""

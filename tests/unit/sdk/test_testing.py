@@ -39,6 +39,13 @@ def test_a_service_for_a_test_and_nothing_is_left_of_it() -> None:
     assert not {name for name in left if not name.startswith("grpc")}, left
 
 
+def test_the_environments_credentials_are_not_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_API_KEY", "tm_someone_elses")
+    monkeypatch.setenv("TIDEMILL_TLS", "1")
+    with tidemill.testing.service(PROTO) as tm:
+        assert tm.stream_status("order_lines").durable_offset == 0
+
+
 def test_two_services_know_nothing_of_each_other() -> None:
     with tidemill.testing.service(PROTO) as one, tidemill.testing.service(PROTO) as other:
         assert one.address != other.address
