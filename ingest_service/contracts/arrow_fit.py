@@ -39,6 +39,7 @@ def check_type(column: Column, wire: pa.DataType, sent: pa.DataType, name: str) 
     if pt.is_null(kind):
         return
     wanted = f"column {name!r}: expected {column.type}, came {sent}"
+    _check_scale(kind, wanted)
     if column.is_decimal:
         if pt.is_floating(kind):
             raise BadRequest(f'{wanted}; a float is not exact: send {column.type}, or text such as "-1.5"')
@@ -90,6 +91,12 @@ def fit(column: Column, wire: pa.DataType, values: pa.Array, max_bytes: int, nam
         lost = pc.and_(pc.is_inf(fitted.values), pc.is_finite(values))
         return _without(fitted.values, pc.indices_nonzero(pc.fill_null(lost, False)).to_pylist(), wire, finished=False)
     return fitted
+
+
+def _check_scale(kind: pa.DataType, wanted: str) -> None:
+    """Arrow takes any scale from a stream, and its casts crash the process where it is beyond all measure."""
+    if pt.is_decimal(kind) and not 0 <= kind.scale <= kind.precision:
+        raise BadRequest(f"{wanted}; expected a scale of 0 to the precision: cast the column before sending it")
 
 
 def _is_text(kind: pa.DataType) -> bool:

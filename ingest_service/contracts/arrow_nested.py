@@ -66,12 +66,14 @@ def check_type(column: Column, wire: pa.DataType, sent: pa.DataType, name: str =
 def fit(column: Column, wire: pa.DataType, values: pa.Array, max_bytes: int, name: str = "") -> Fitted:
     """Casts a column whose type `check_type` let pass; values that don't fit become misfits.
 
-    A list or map that is missing is an empty one: protobuf does not tell them apart. Raises BadRequest when a
-    dictionary's values, written out, exceed `max_bytes`.
+    wire: protobuf's type, `with_nulls`. A list or map that is missing is an empty one: protobuf does not tell them
+    apart. Raises BadRequest when a dictionary's values, written out, exceed `max_bytes`.
     """
     name = name or column.name
     if pt.is_null(values.type):
         return Fitted(absent(wire, len(values)))
+    if column.children and name == column.name:
+        values = relaxed(values)
     if pt.is_struct(wire):
         return _fit_struct(column, wire, values, max_bytes, name)
     if pt.is_map(wire):
@@ -83,6 +85,42 @@ def fit(column: Column, wire: pa.DataType, values: pa.Array, max_bytes: int, nam
         Misfit(row, TYPE, name, f"expected {column.type}, came {shown_scalar(values[row])}") for row in fitted.misfits
     )
     return Fitted(fitted.values, tuple(misfits), fitted.finished)
+
+
+def with_nulls(wire: pa.DataType) -> pa.DataType:
+    """protobuf's type with nulls allowed everywhere within: where a value did not fit, there is one."""
+    if pt.is_struct(wire):
+        return pa.struct([pa.field(each.name, with_nulls(each.type)) for each in wire])
+    if pt.is_map(wire):
+        return pa.map_(wire.key_type, with_nulls(wire.item_type))
+    if pt.is_list(wire):
+        return pa.list_(with_nulls(wire.value_type))
+    return wire
+
+
+def relaxed(values: pa.Array) -> pa.Array:
+    """The same values in types that allow nulls everywhere within; maps are lists of structs of `key` and `value`.
+
+    Arrow's own validation lets nulls pass in fields that are declared without, and its functions fail on them.
+    """
+    kind = values.type
+    if pt.is_struct(kind):
+        return _relaxed_struct(values, [field.name for field in kind])
+    if not (pt.is_map(kind) or _element(kind)):
+        return values
+    inner = _relaxed_struct(values.values, [KEY, VALUE]) if pt.is_map(kind) else relaxed(values.values)
+    if pt.is_fixed_size_list(kind):
+        list_type, buffer_count = pa.list_(inner.type, kind.list_size), 1
+    else:
+        list_type, buffer_count = pa.large_list(inner.type) if pt.is_large_list(kind) else pa.list_(inner.type), 2
+    buffers = values.buffers()[:buffer_count]
+    return pa.Array.from_buffers(list_type, len(values), buffers, offset=values.offset, children=[inner])
+
+
+def _relaxed_struct(values: pa.StructArray, names: list[str]) -> pa.StructArray:
+    parts = [relaxed(values.field(index)) for index in range(len(names))]
+    fields = [pa.field(name, part.type) for name, part in zip(names, parts, strict=True)]
+    return pa.StructArray.from_arrays(parts, fields=fields, mask=values.is_null() if values.null_count else None)
 
 
 def absent(wire: pa.DataType, row_count: int) -> pa.Array:
@@ -136,7 +174,7 @@ def _fit_map(column: Column, wire: pa.DataType, values: pa.Array, max_bytes: int
     if arrays[0].null_count:
         # A misfit already; Arrow has no map with such a key.
         arrays[0] = pc.fill_null(arrays[0], pa.scalar("" if pt.is_string(wire.key_type) else 0).cast(wire.key_type))
-    array = pa.MapArray.from_arrays(_offsets(values), *arrays)
+    array = pa.MapArray.from_arrays(_offsets(values), *arrays, type=wire)
     return Fitted(array, _in_rows(misfits, rows))
 
 
@@ -173,8 +211,6 @@ def _in_rows(misfits: list[Misfit], rows: pa.Array) -> tuple[Misfit, ...]:
 
 def _offsets(values: pa.Array) -> pa.Array:
     """Where each row's elements begin and end among those of `entries`; a null row has none."""
-    if pt.is_map(values.type):
-        values = values.cast(pa.list_(pa.struct([(KEY, values.type.key_type), (VALUE, values.type.item_type)])))
     lengths = pc.fill_null(pc.list_value_length(values), 0).cast(pa.int32())
     return pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
 

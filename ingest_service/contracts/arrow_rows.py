@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from ingest_service.contracts.arrow_nested import Fitted, Misfit, absent, check_type, decimal_text, fit, missing
+from ingest_service.contracts.arrow_nested import (
+    Fitted,
+    Misfit,
+    absent,
+    check_type,
+    decimal_text,
+    fit,
+    missing,
+    with_nulls,
+)
 from ingest_service.contracts.contract import Column, Contract
 from ingest_service.contracts.ipc_guard import check_sizes
 from ingest_service.contracts.judge import Broken
@@ -24,7 +33,7 @@ class ArrowReader:
         self, contract: Contract, wire: pa.Schema, text_columns: frozenset[str], max_rows: int, max_bytes: int
     ) -> None:
         self._contract = contract
-        self._wire = wire
+        self._wire = {field.name: with_nulls(field.type) for field in wire}
         self._text_columns = text_columns
         self._max_rows = max_rows
         self._max_bytes = max_bytes
@@ -39,7 +48,7 @@ class ArrowReader:
         finished: dict[str, pa.Array] = {}
         misfits: dict[int, list[Broken]] = {}
         for column in self._contract.columns:
-            wire = self._wire.field(column.name).type
+            wire = self._wire[column.name]
             if column.name not in batch.schema.names:
                 columns[column.name] = absent(wire, batch.num_rows)
                 continue
@@ -83,7 +92,7 @@ class ArrowReader:
                 raise BadRequest(f"column {name!r} came {schema.names.count(name)} times; expected it once")
         for column in self._contract.columns:
             if column.name in schema.names:
-                check_type(column, self._wire.field(column.name).type, schema.field(column.name).type)
+                check_type(column, self._wire[column.name], schema.field(column.name).type)
             elif not column.nullable:
                 raise BadRequest(
                     f"column {column.name!r} is missing: expected {column.type}, and it has to have a value"

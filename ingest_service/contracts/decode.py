@@ -21,7 +21,8 @@ class Decoder:
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
-        config = ptars.PtarsConfig(timestamp_unit="us", duration_unit="us")
+        # A map's entry may lack its value on the wire; found by the rule `tidemill.null`.
+        config = ptars.PtarsConfig(timestamp_unit="us", duration_unit="us", map_value_nullable=True)
         self._handler = ptars.HandlerPool([descriptor.file], config=config).get_for_message(descriptor)
         self.schema: pa.Schema = self._handler.schema()
 
@@ -38,7 +39,13 @@ class Decoder:
         return pa.Table.from_batches(parts).combine_chunks().to_batches()[0], malformed
 
     def _decode(self, messages: list[bytes]) -> pa.RecordBatch:
-        return self._handler.list_to_record_batch(messages)
+        try:
+            return self._handler.list_to_record_batch(messages)
+        except BaseException as error:
+            # What ptars did not foresee ends in a Rust panic, which is no Exception: to the caller, bytes like others.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise ValueError(str(error)) from error
 
 
 def search(

@@ -90,15 +90,20 @@ class _Reader:
             assert field.message_type is not None
             key, value = (self._single(field.message_type.fields_by_name[name]) for name in ("key", "value"))
             children = (replace(key, nullable=False), replace(value, nullable=False))
-            return Column(field.name, pa.map_(key.type, value.type), nullable=True, children=children)
+            whole = self._plain(field)
+            kind = pa.map_(key.type, value.type)
+            return replace(
+                whole, type=kind, nullable=True, personal=whole.personal or value.personal, children=children
+            )
         single = self._single(field)
         if not field.is_repeated:
             return single
         element = replace(single, name=ELEMENT, nullable=False)
-        kind = pa.list_(pa.field(ELEMENT, element.type))
-        return Column(field.name, kind, nullable=True, personal=element.personal, children=(element,))
+        many = pa.list_(pa.field(ELEMENT, element.type))
+        return Column(field.name, many, nullable=True, personal=element.personal, children=(element,))
 
-    def _single(self, field: FieldDescriptor) -> Column:
+    def _plain(self, field: FieldDescriptor) -> Column:
+        """What the field's own options and place in its message say; a decimal's type."""
         options = extension(field, "tidemill.v1.field")
         plain = Column(
             name=field.name,
@@ -107,10 +112,16 @@ class _Reader:
             personal=options is not None and options.personal,
             oneof=_oneof(field),
         )
-        if options is not None and options.HasField("decimal"):
-            precision, scale = options.decimal.precision, options.decimal.scale
-            self._check_decimal(field, precision, scale)
-            return replace(plain, type=pa.decimal128(precision, scale), precision=precision, scale=scale)
+        if options is None or not options.HasField("decimal"):
+            return plain
+        precision, scale = options.decimal.precision, options.decimal.scale
+        self._check_decimal(field, precision, scale)
+        return replace(plain, type=pa.decimal128(precision, scale), precision=precision, scale=scale)
+
+    def _single(self, field: FieldDescriptor) -> Column:
+        plain = self._plain(field)
+        if plain.is_decimal:
+            return plain
         message = field.message_type
         if message is None:
             return replace(plain, type=_TYPES[field.type])

@@ -95,6 +95,7 @@ def _of_leaf(column: Column, leaf: Leaf) -> Iterator[OwnRule]:
         yield rule(DECIMAL, _decimal_words(leaf.column), _decimal_kernel(leaf.column))
     if pt.is_map(kind):
         yield rule(MAP_KEY, "each key once", _has_each_key_once)
+        yield rule(NULL, "a value for each key", _has_all_values)
     if pt.is_struct(kind):
         yield from _oneofs(leaf.column.children, column, leaf.path)
 
@@ -176,6 +177,11 @@ def _has_each_key_once(values: pa.Array, _latest_us: int) -> pa.Array:
     counted = keys.group_by(["row", "key"]).aggregate([([], "count_all")])
     twice = counted.filter(pc.greater(counted["count_all"], 1))["row"].combine_chunks()
     return rows_where_all(pa.repeat(pa.scalar(False), len(twice)), twice, len(values))
+
+
+def _has_all_values(values: pa.Array, _latest_us: int) -> pa.Array:
+    pairs, rows = entries(values)
+    return rows_where_all(pc.struct_field(pairs, "value").is_valid(), rows, len(values))
 
 
 def _decimal_kernel(column: Column) -> _Kernel:
