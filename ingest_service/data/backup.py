@@ -36,8 +36,8 @@ from ingest_service.data.check_lake import active_files, open_table
 from ingest_service.data.copier import Copier
 from ingest_service.data.copying import checksum, sync_folders
 from ingest_service.data.folder import FORMAT_NAME, FORMAT_VERSION, DataFolder, LogPlace, hold_segments
-from ingest_service.data.manifest import MANIFEST_NAME, BackedUpStream, Manifest
-from ingest_service.errors import ConfigError, StorageError
+from ingest_service.data.manifest import MANIFEST_NAME, BackedUpFile, BackedUpStream, Manifest
+from ingest_service.errors import ConfigError, IngestError, StorageError
 from ingest_service.lake.table import transaction_id
 from ingest_service.log.files import Files, OsFiles
 from ingest_service.log.quarantine import SUFFIX as QUARANTINE_SUFFIX
@@ -47,7 +47,6 @@ UNFINISHED = ".unfinished"
 """Behind the name of a backup in the making."""
 LOCK_NAME = "LOCK"
 _DELTA_LOG = "_delta_log"
-_LAST_CHECKPOINT = "_last_checkpoint"
 _VERSION_DIGITS = 20
 
 
@@ -79,7 +78,7 @@ def backup(folder: DataFolder, destination: Path, clock: Clock | None = None) ->
         ConfigError: the destination lies in the data folder, or another backup is being made there.
         StorageError: something can't be read or written; nothing of the unfinished backup is left.
     """
-    if destination.absolute().is_relative_to(folder.root.absolute()):
+    if destination.resolve().is_relative_to(folder.root.resolve()):
         raise ConfigError(f"expected a folder outside of the data folder {folder.root}, came {destination}")
     now = dt.datetime.fromtimestamp((clock or SystemClock()).now_us() / 1_000_000, dt.UTC)
     try:
@@ -115,8 +114,19 @@ class _Backup:
             raise ConfigError(f"there is a backup {self._final} already: try again in a second")
         self._target = destination / (name + UNFINISHED)
         self._manifest = Manifest(now.isoformat(), FORMAT_VERSION)
-        self._copier = Copier(folder.root, self._target, self._base, now)
         self._notes: list[str] = []
+        self._copier = Copier(folder.root, self._target, self._former_files(), now)
+
+    def _former_files(self) -> dict[Path, BackedUpFile]:
+        """What the former backup has, by where it has it; nothing of one that can't be read."""
+        if self._base is None:
+            return {}
+        try:
+            return {self._base / file.path: file for file in Manifest.read(self._base).files}
+        except IngestError as error:
+            self._notes.append(f"everything is copied: {error}")
+            self._base = None
+            return {}
 
     def run(self) -> BackupMade:
         self._target.mkdir(mode=0o750)
@@ -212,13 +222,18 @@ class _Backup:
                 # Quarantined rows expire, and their file with them, also while segments are held.
                 with contextlib.suppress(FileNotFoundError):
                     self._copier.take(path)
-        links = read_chain(files, place.path, place.stream).links
-        for link in links[:-1]:
+        chain = read_chain(files, place.path, place.stream)
+        for name, problem in chain.problems:
+            self._notes.append(f"damaged: {place.path / name}: {problem}; `tidemill data verify` tells more")
+        for link in chain.links[:-1]:
             self._copier.take(place.path / str(link.name))
-        if not links or links[-1].frame is None:
-            return 0
-        end = read_end(files, place.path, links[-1])
-        self._copier.take(place.path / str(links[-1].name), end.position)
+        if not chain.links:
+            return chain.start.offset
+        last = chain.links[-1]
+        if last.frame is None:
+            raise StorageError(f"the log's last segment can't be read: {last.problem}")
+        end = read_end(files, place.path, last)
+        self._copier.take(place.path / str(last.name), end.position)
         return end.next_offset
 
     def _take_snapshots(self, files: Files, folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ingest_service.data.copying import copy_file
-from ingest_service.data.manifest import BackedUpFile, Manifest
+from ingest_service.data.manifest import BackedUpFile
 
 SETTLED = dt.timedelta(seconds=2)
 """A file that was written less than this before the backup began may be written again within the same tick of the file
@@ -17,15 +18,15 @@ system's clock: the next backup does not trust its time."""
 class Copier:
     """Copies files below `root` to the same places below `target`. Not thread-safe.
 
-    base: the former backup: what it has with the size and time of writing of now is linked to, not copied. now: when
-    the backup began.
+    former: the former backup's files, by where they are: one that has the size and the time of writing of now is linked
+    to, not copied. now: when the backup began.
     """
 
-    def __init__(self, root: Path, target: Path, base: Path | None, now: dt.datetime) -> None:
+    def __init__(self, root: Path, target: Path, former: Mapping[Path, BackedUpFile], now: dt.datetime) -> None:
         self.files: list[BackedUpFile] = []
         self.linked_bytes = 0
-        self._root, self._target, self._base = root, target, base
-        self._known = Manifest.read(base).by_path() if base else {}
+        self._root, self._target = root, target
+        self._former = {file.path: (path, file) for path, file in former.items()}
         self._settled_ns = int((now - SETTLED).timestamp() * 1_000_000_000)
 
     def take_if_there(self, path: Path) -> None:
@@ -43,9 +44,9 @@ class Copier:
         relative = path.relative_to(self._root)
         target = self._target / relative
         found = path.stat()
-        known = self._known.get(relative.as_posix())
-        wanted = found.st_size if size is None else size
-        if known and (known.bytes, known.mtime_ns) == (wanted, found.st_mtime_ns) and self._link(known, target):
+        wanted = (found.st_size if size is None else size, found.st_mtime_ns)
+        former, known = self._former.get(relative.as_posix(), (None, None))
+        if former and known and (known.bytes, known.mtime_ns) == wanted and _link(former, target, known.bytes):
             self.files.append(known)
             self.linked_bytes += known.bytes
             return
@@ -58,14 +59,14 @@ class Copier:
         settled = mtime_ns if mtime_ns < self._settled_ns else 0
         self.files.append(BackedUpFile(path, target.stat().st_size, digest, settled))
 
-    def _link(self, known: BackedUpFile, target: Path) -> bool:
-        assert self._base is not None
-        source = self._base / known.path
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        try:
-            if source.stat().st_size != known.bytes:
-                return False
-            os.link(source, target)
-        except OSError:
-            return False  # the file is gone, or the file system has no links: it is copied
-        return True
+
+def _link(source: Path, target: Path, size: int) -> bool:
+    """Give the file another name, if it is there in that size and the file system can; whether that was done."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    try:
+        if source.stat().st_size != size:
+            return False
+        os.link(source, target)
+    except OSError:
+        return False
+    return True

@@ -61,10 +61,6 @@ class Manifest:
         """Size of all files."""
         return sum(file.bytes for file in self.files)
 
-    def by_path(self) -> dict[str, BackedUpFile]:
-        """The files by their path."""
-        return {file.path: file for file in self.files}
-
     def write(self, folder: Path) -> None:
         """Make the folder a backup, durably."""
         content = {"format": FORMAT_VERSION, **dataclasses.asdict(self)}

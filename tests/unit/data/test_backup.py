@@ -121,6 +121,33 @@ def test_the_second_links_to_what_the_first_has(
     assert restored_ids(tmp_path / "again") == [f"e{number}" for number in range(350)]
 
 
+def test_a_former_backup_that_is_damaged_is_in_nobodys_way(back_up: Callable[[], BackupMade], tmp_path: Path) -> None:
+    (Path(back_up().path) / "manifest.json").write_text("{")
+    made = back_up()
+    assert (made.base, made.linked_bytes) == (None, 0)
+    assert any("everything is copied" in note for note in made.notes)
+    restore(Path(made.path), tmp_path / "again", force=False)
+
+
+def test_a_log_whose_last_segment_cannot_be_read_is_not_backed_up_without_it(
+    running: Running, back_up: Callable[[], BackupMade], vault: Path
+) -> None:
+    back_up()
+    running.log.close()
+    last = running.segments()[-1]
+    last.write_bytes(b"?" * 20 + last.read_bytes()[20:])
+    with pytest.raises(StorageError, match="the log's last segment can't be read"):
+        back_up()
+    assert len(backup_module.backups_in(vault)) == 1
+
+
+def test_a_log_with_a_gap_is_backed_up_and_said_to_be_damaged(
+    running: Running, back_up: Callable[[], BackupMade]
+) -> None:
+    running.segments()[1].unlink()
+    assert any("predecessor, number 2, is missing" in note for note in back_up().notes)
+
+
 def test_a_file_that_was_just_written_is_copied_again(running: Running, vault: Path) -> None:
     newest = int(max(path.stat().st_mtime for path in running.folder.root.rglob("*")) * 1e6)
     running.clock.us = newest
