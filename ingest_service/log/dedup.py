@@ -79,16 +79,18 @@ class DedupWindow:
             table.roll_back()
         self._tables = [(before, table) for at, (before, table) in enumerate(self._tables) if table.count or not at]
 
-    def restore(self, column: pa.Array, append_time_us: int) -> None:
-        """Add ids that the log holds: when the window is rebuilt, frame after frame, oldest first.
+    def restore(self, column: pa.Array, append_times_us: int | np.ndarray) -> None:
+        """Add ids that the log holds: when the window is rebuilt, the rows of one or of many frames, oldest first.
 
         All of them count, as all were appended: a frame holds an id again that had left the window within the frame.
+        append_times_us: of all of them, or of each (int64, rising).
         """
+        times_us = np.broadcast_to(append_times_us, len(column))[np.asarray(column.is_valid())]
         ids = column.drop_null()
         hashes, begin = self._hash.of(ids), 0
-        if not self._open_table().add(hashes, ids, append_time_us):
+        if not self._open_table().add(hashes, ids, times_us):
             for end in (*np.flatnonzero(_repeated(hashes, ids)).tolist(), len(ids)):
-                self._open_table().add_distinct(hashes[begin:end], ids[begin:end], append_time_us)
+                self._open_table().add_distinct(hashes[begin:end], ids[begin:end], times_us[begin:end])
                 begin = end
         self.commit()
 

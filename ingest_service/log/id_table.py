@@ -73,8 +73,11 @@ class IdTable:
                 found[row] = self._others.get(id_bytes, -1)
         return found if (found >= 0).any() else None
 
-    def add(self, hashes: np.ndarray, ids: pa.Array, time_us: int) -> bool:
-        """Add ids that came at `time_us`, if none of their hashes is here and none is twice among them."""
+    def add(self, hashes: np.ndarray, ids: pa.Array, time_us: int | np.ndarray) -> bool:
+        """Add ids, if none of their hashes is here and none is twice among them.
+
+        time_us: when they came; an array (int64) has a time for each.
+        """
         base = self.count
         self._append(hashes, ids, time_us)
         claimed, doubtful = self._claim(hashes, base)
@@ -85,7 +88,7 @@ class IdTable:
             return False
         return True
 
-    def add_distinct(self, hashes: np.ndarray, ids: pa.Array, time_us: int) -> None:
+    def add_distinct(self, hashes: np.ndarray, ids: pa.Array, time_us: int | np.ndarray) -> None:
         """Add ids that differ from each other, whatever their hashes are; one that is here gets a new number."""
         base = self.count
         self._append(hashes, ids, time_us)
@@ -166,7 +169,7 @@ class IdTable:
         else:
             self._others[id_bytes] = max(number, self._others.get(id_bytes, number))
 
-    def _append(self, hashes: np.ndarray, ids: pa.Array, time_us: int) -> None:
+    def _append(self, hashes: np.ndarray, ids: pa.Array, time_us: int | np.ndarray) -> None:
         """Note hash, text and time of the ids that follow, and make room for their slots."""
         if not len(ids):
             return
@@ -179,7 +182,12 @@ class IdTable:
             self._text[begin:end] = np.frombuffer(ids.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
         self._ends[base:after] = (offsets[1:] - offsets[0]).astype(np.uint32) + np.uint32(begin)
         self._hashes[base:after] = hashes
-        if not self._run_count or self.newest_us != time_us:
+        if isinstance(time_us, np.ndarray):
+            starts = np.flatnonzero(np.diff(time_us, prepend=-1))
+            _grow(self._runs, self._run_count + len(starts))
+            self._runs[self._run_count : self._run_count + len(starts)] = np.c_[base + starts, time_us[starts]]
+            self._run_count += len(starts)
+        elif not self._run_count or self.newest_us != time_us:
             _grow(self._runs, self._run_count + 1)
             self._runs[self._run_count] = base, time_us
             self._run_count += 1

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from ingest_service.errors import ContractError, LogDamaged
@@ -30,6 +31,8 @@ from ingest_service.log.state import FrameRef, LogState
 from ingest_service.log.table import RowsTable, unpack_seal
 
 MARK_NAME = "durable.json"
+_RESTORED_ROWS = 1 << 13
+"""So many event ids are put into the dedup window at once: one by one they would take ten times as long."""
 
 
 @dataclass(slots=True)
@@ -242,15 +245,28 @@ class _Recovery:
         if dedup is None or event_id is None:
             return
         place = dedup_place(self._state, self._out.index)
+        columns: list[pa.Array] = []
+        times_us: list[np.ndarray] = []
+        rows = 0
+        for frame, codec in self._frames_from(place):
+            if frame.kind is Kind.ROWS and frame.rows and event_id in codec.schema.names:
+                columns.append(codec.decode(frame.body).column(event_id))
+                times_us.append(np.full(frame.rows, frame.append_time_us))
+                rows += frame.rows
+                if rows >= _RESTORED_ROWS:
+                    dedup.restore(pa.concat_arrays(columns), np.concatenate(times_us))
+                    columns, times_us, rows = [], [], 0
+        if columns:
+            dedup.restore(pa.concat_arrays(columns), np.concatenate(times_us))
+
+    def _frames_from(self, place: Place) -> Iterator[tuple[Frame, BatchCodec]]:
         for info in self._out.segments:
-            if info.name.number < place.segment:
-                continue
-            codec = BatchCodec(info.schema)
-            with self._opened(info.name) as file:
-                begin = place.position if info.name.number == place.segment else 0
-                for frame in _frames(file, begin, info.valid_end):
-                    if frame.kind is Kind.ROWS and frame.rows and event_id in info.schema.names:
-                        dedup.restore(codec.decode(frame.body).column(event_id), frame.append_time_us)
+            if info.name.number >= place.segment:
+                codec = BatchCodec(info.schema)
+                with self._opened(info.name) as file:
+                    begin = place.position if info.name.number == place.segment else 0
+                    for frame in _frames(file, begin, info.valid_end):
+                        yield frame, codec
 
 
 def _frames(file: SegmentFile, begin: int, end: int) -> Iterator[Frame]:

@@ -161,7 +161,7 @@ def test_a_segment_shorter_than_it_was_stops_the_start_although_a_snapshot_cover
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 5])
 def test_a_snapshot_that_cannot_be_written_holds_nothing_up(open_log, operation, after):
     files = FailingFiles(**{operation: 8 + after})
-    log = open_log(files, segment_bytes=3000)
+    log = open_log(files, segment_bytes=1200)
     failed = 0
     for i in range(16):
         try:
@@ -171,7 +171,7 @@ def test_a_snapshot_that_cannot_be_written_holds_nothing_up(open_log, operation,
     assert files.failed == [operation]
     rows = ids_in(log)
     log.close()
-    assert ids_in(open_log(segment_bytes=3000)) == rows
+    assert ids_in(open_log(segment_bytes=1200)) == rows
     assert len(rows) == 20 * (16 - failed)
 
 
