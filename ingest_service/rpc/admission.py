@@ -6,9 +6,9 @@ import asyncio
 
 from ingest_service.errors import Overloaded
 
-IN_HAND_BYTES_MAX = 64 << 20
+IN_HAND_BYTES_MAX = 32 << 20
 """Bytes of requests that were read and are not committed yet; a single larger one is let in when it is alone."""
-WAITING_BYTES_MAX = 128 << 20
+WAITING_BYTES_MAX = 64 << 20
 """Bytes of requests that were read and wait for their turn; beyond them calls are refused."""
 
 

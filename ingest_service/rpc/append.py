@@ -12,31 +12,51 @@ import grpc
 
 from ingest_service.clock import Clock
 from ingest_service.contracts import Validated
-from ingest_service.errors import BadRequest
+from ingest_service.errors import BadRequest, IngestError
 from ingest_service.log import Append, AppendResult
+from ingest_service.rpc.admission import Admission
+from ingest_service.rpc.gathering import BATCH_ROWS_MAX, Gathering
 from ingest_service.rpc.parts import StreamParts, Streams
 from ingest_service.rpc.status import answers, refuse
-from tidemill.v1 import append_pb2, append_pb2_grpc
+from tidemill.v1 import append_pb2
 
 IN_FLIGHT_MAX = 64
 """Requests of one call that may wait for their response; more are not read: gRPC's flow control holds the sender."""
-_INLINE_ROWS_MAX = 64
-"""Batches up to so many rows are validated on the event loop: a thread's hop would cost more than the work."""
 
-_Call = grpc.aio.ServicerContext[append_pb2.AppendRequest, append_pb2.AppendResponse]
+_Call = grpc.aio.ServicerContext[Any, append_pb2.AppendResponse]
 _Outcome = tuple[int, "asyncio.Future[AppendResult] | None", Exception | None]
 
 
-class AppendServicer(append_pb2_grpc.AppendServiceServicer):
-    """Takes events into streams."""
+class AppendServicer:
+    """Takes events into streams.
 
-    def __init__(self, streams: Streams, clock: Clock, executor: Executor) -> None:
+    Requests come as bytes: they are decoded once there is room for them. So it registers itself (`handler`).
+    """
+
+    def __init__(self, streams: Streams, clock: Clock, executor: Executor, admission: Admission | None = None) -> None:
         self._streams = streams
         self._clock = clock
         self._executor = executor
+        self._gathering = Gathering(clock)
+        self._admission = admission or Admission()
+
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """What a server registers."""
+        response = append_pb2.AppendResponse.SerializeToString
+        methods: dict[str, Any] = {
+            "Append": grpc.stream_stream_rpc_method_handler(self.Append, None, response),
+            "AppendOnce": grpc.unary_unary_rpc_method_handler(self.AppendOnce, None, response),
+            "GetProducerState": grpc.unary_unary_rpc_method_handler(
+                self.GetProducerState,
+                append_pb2.GetProducerStateRequest.FromString,
+                append_pb2.GetProducerStateResponse.SerializeToString,
+            ),
+        }
+        name = append_pb2.DESCRIPTOR.services_by_name["AppendService"].full_name
+        return grpc.method_handlers_generic_handler(name, methods)
 
     async def Append(
-        self, request_iterator: AsyncIterator[append_pb2.AppendRequest], context: _Call
+        self, request_iterator: AsyncIterator[bytes], context: _Call
     ) -> AsyncIterator[append_pb2.AppendResponse]:
         """Append batches to one stream; responses in the order of the requests, each once it is durable."""
         outcomes: asyncio.Queue[_Outcome | None] = asyncio.Queue(IN_FLIGHT_MAX)
@@ -44,9 +64,10 @@ class AppendServicer(append_pb2_grpc.AppendServiceServicer):
         try:
             while (outcome := await outcomes.get()) is not None:
                 sequence, future, error = outcome
+                if error is not None:
+                    await refuse(context, error)
+                assert future is not None, "an outcome is a future or an error"
                 try:
-                    if future is None:
-                        raise error or AssertionError("an outcome is a future or an error")
                     result = await future
                 except Exception as problem:  # noqa: BLE001 - whatever it is, the caller gets a status
                     await refuse(context, problem)
@@ -56,11 +77,12 @@ class AppendServicer(append_pb2_grpc.AppendServiceServicer):
             taking.cancel()
 
     @answers
-    async def AppendOnce(self, request: append_pb2.AppendRequest, context: _Call) -> append_pb2.AppendResponse:
+    async def AppendOnce(self, request: bytes, context: _Call) -> append_pb2.AppendResponse:
         """Append one batch."""
         del context
-        future = await self._append(self._streams[request.stream], request)
-        return _response(request.sequence, await future)
+        _, sequence, future = await self._append(request, None)
+        del request
+        return _response(sequence, await future)
 
     @answers
     async def GetProducerState(
@@ -84,28 +106,46 @@ class AppendServicer(append_pb2_grpc.AppendServiceServicer):
         response.last_append_time.FromMicroseconds(state.last_append_us)
         return response
 
-    async def _take(
-        self, requests: AsyncIterator[append_pb2.AppendRequest], outcomes: asyncio.Queue[_Outcome | None]
-    ) -> None:
+    async def _take(self, requests: AsyncIterator[bytes], outcomes: asyncio.Queue[_Outcome | None]) -> None:
         """Queue each request's outcome; the first that is refused as a whole ends it."""
         parts: StreamParts | None = None
         try:
             async for request in requests:
-                parts = self._stream_of(request, parts)
-                await outcomes.put((request.sequence, await self._append(parts, request), None))
+                parts, sequence, future = await self._append(request, parts)
+                # The next one may be long in coming.
+                del request
+                await outcomes.put((sequence, future, None))
         except Exception as error:  # noqa: BLE001 - told to the caller, behind the responses before it
-            await outcomes.put((0, None, error))
+            # A traceback holds its frames, and they the request: what is refused must not stay in memory.
+            told = error.with_traceback(None) if isinstance(error, IngestError) else error
+            await outcomes.put((0, None, told))
         else:
             await outcomes.put(None)
 
-    async def _append(self, parts: StreamParts, request: append_pb2.AppendRequest) -> asyncio.Future[AppendResult]:
-        """Validate a request's rows and queue them; the future is done once they are durable."""
-        validated = await self._validate(parts, request)
-        append = Append(
-            validated.rows, validated.row_count, validated.quarantined,
-            request.producer_id, request.sequence, request.rows_sent,
-        )  # fmt: skip
-        return asyncio.wrap_future(parts.log.append(append))
+    async def _append(
+        self, data: bytes, before: StreamParts | None
+    ) -> tuple[StreamParts, int, asyncio.Future[AppendResult]]:
+        """Queue a request's rows: its stream's parts, its sequence, and a future that is done once they are durable.
+
+        Waits while too much is in hand already: the call's next request is not read meanwhile. before: the stream of
+        the call's earlier requests.
+        """
+        size_bytes = len(data)
+        await self._admission.enter(size_bytes)
+        try:
+            request = append_pb2.AppendRequest.FromString(data)
+            parts = self._stream_of(request, before)
+            validated = await self._validate(parts, request)
+            append = Append(
+                validated.rows, validated.row_count, validated.quarantined,
+                request.producer_id, request.sequence, request.rows_sent,
+            )  # fmt: skip
+            future = asyncio.wrap_future(parts.log.append(append))
+        except BaseException:
+            self._admission.leave(size_bytes)
+            raise
+        future.add_done_callback(lambda _: self._admission.leave(size_bytes))
+        return parts, request.sequence, future
 
     def _stream_of(self, request: append_pb2.AppendRequest, before: StreamParts | None) -> StreamParts:
         if before is None:
@@ -122,8 +162,8 @@ class AppendServicer(append_pb2_grpc.AppendServiceServicer):
         kind = request.WhichOneof("rows")
         if kind == "proto":
             messages = list(request.proto.messages)
-            if len(messages) <= _INLINE_ROWS_MAX:
-                return parts.intake.from_proto(messages, now_us)
+            if len(messages) <= BATCH_ROWS_MAX:
+                return await self._gathering.validate(parts, messages)
             return await self._run(parts.intake.from_proto, messages, now_us)
         if kind == "arrow":
             return await self._run(parts.intake.from_arrow, request.arrow, now_us)

@@ -17,7 +17,6 @@ from ingest_service.rpc.streams import StreamServicer
 from ingest_service.rpc.views import ViewServicer
 from tidemill.v1 import (
     append_pb2,
-    append_pb2_grpc,
     read_pb2,
     streams_pb2,
     streams_pb2_grpc,
@@ -29,6 +28,8 @@ MESSAGE_BYTES_MAX = 64 << 20
 CALLS_PER_CONNECTION_MAX = 2_000
 """Calls that one connection may have at a time; more wait at the client."""
 METADATA_BYTES_MAX = 16 << 10
+READ_AHEAD_BYTES = 1 << 20
+"""Bytes of a call that the service's network side holds while nobody reads them."""
 STOP_GRACE_S = 2.0
 """How long calls may go on once the server is stopping; the SDK resends what was not acknowledged."""
 
@@ -36,6 +37,9 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # Without this a second service on the same port would silently take half of the calls.
+    # What is read ahead of a call that waits for its turn. gRPC would let it grow by what the network could carry.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", READ_AHEAD_BYTES),
     ("grpc.so_reuseport", 0),
     # A client that is gone without a word is noticed within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
@@ -76,7 +80,7 @@ class Server:
         self._watching: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(options=_OPTIONS, interceptors=[self._guard])
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        append_pb2_grpc.add_AppendServiceServicer_to_server(append, self._server)  # type: ignore[no-untyped-call]
+        self._server.add_generic_rpc_handlers((append.handler(),))
         streams_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._server)  # type: ignore[no-untyped-call]
         views_pb2_grpc.add_ViewServiceServicer_to_server(views, self._server)  # type: ignore[no-untyped-call]
         self._reads = reads
