@@ -142,6 +142,25 @@ class Disk:
     def __init__(self, root: _Folder | None = None) -> None:
         self.root = root or _Folder()
 
+    @classmethod
+    def holding(cls, folder: Path, files: Mapping[str, bytes]) -> Disk:
+        """A disk on which nothing but these files, by name, are in a folder, durably."""
+        node = _Folder()
+        node.disk = {name: _File(bytearray(data), bytearray(data)) for name, data in files.items()}
+        node.cache = dict(node.disk)
+        for part in reversed(folder.parts[1:]):
+            node = _Folder({part: node}, {part: node})
+        return cls(node)
+
+    def files(self, folder: Path) -> dict[str, bytes]:
+        """What can be read of the files in a folder, by name."""
+        node: _File | _Folder = self.root
+        for part in folder.parts[1:]:
+            assert isinstance(node, _Folder)
+            node = node.cache[part]
+        assert isinstance(node, _Folder)
+        return {name: bytes(file.cache) for name, file in node.cache.items() if isinstance(file, _File)}
+
     def after_power_loss(self, chance: random.Random) -> Disk:
         """One of the states in which the disk may be found after a power loss now, chosen by `chance`."""
         return Disk(self.root.survivor(chance, chance.choice(["none", "all", "mixed", "mixed"])))
