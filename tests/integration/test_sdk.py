@@ -260,7 +260,7 @@ def test_a_producer_goes_on_where_an_earlier_one_stopped(ingest: Any, event_id: 
 
 
 def test_two_under_one_name_are_told(ingest: Any, event_id: MakeId) -> None:
-    """A second one that sends other rows under the same numbers gets no acks of its own, and then a failure."""
+    """A batch under a number that was taken is that batch again, whoever sends it: the ack says so."""
     with tidemill.connect(ingest.address) as tm:
         one, other = (tm.stream("order_lines", producer_id="till-7") for _ in range(2))
         assert not one.send(line(event_id())).result(30).replayed

@@ -381,11 +381,11 @@ class Producer:
         Of batches that an earlier program left it may know that they were taken, though no longer how: these are done.
         """
         with self._lock:
-            if not self._queue.waiting:
-                return
-            producer_id = self._queue.waiting[0].producer_id
-        below = self._taken_below(producer_id)
+            producer_id = self._queue.waiting[0].producer_id if self._queue.waiting else ""
+        below = self._taken_below(producer_id) if producer_id else None
         with self._numbers(), self._lock:
+            if not self._queue.waiting:
+                return  # closed meanwhile
             taken = [] if below is None else self._queue.pop_taken(below)
             gone: list[Batch] = []
             if not taken:

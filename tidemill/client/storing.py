@@ -9,6 +9,7 @@ from typing import Any
 
 from tidemill import errors
 from tidemill.client.ack import Ack, Batch
+from tidemill.client.counts import SendCounts
 from tidemill.client.outbox_file import OutboxFile
 from tidemill.client.producer import OpenCall, Producer
 from tidemill.v1 import append_pb2
@@ -85,7 +86,7 @@ class StoringProducer(Producer):
                 queue.release(len(group))
                 self._work.notify()
 
-    def flush(self, timeout: float | None = None) -> Any:
+    def flush(self, timeout: float | None = None) -> SendCounts:
         """Wait until everything sent so far is acknowledged; raises the first failure that nobody has seen yet."""
         if not self._closed:
             self.store()
