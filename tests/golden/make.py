@@ -98,11 +98,11 @@ def payment(number: int, clock_us: int, **other: Any) -> dict[str, Any]:
         "payment_id": f"p{number}", "amount": str(Decimal(number * 101) / 100), "paid_at": at,
         "method": 1 + number % 2, "reference": f"r{number}", "refunded": number % 3 == 0, "rate": number / 7,
         "signature": bytes([number % 256, 255]), "tags": ["new", "old"][: number % 3], "articles": {"tea": number},
-        "till": {"shop": f"shop {number % 4}"}, "took": {"nanos": number * 1000},
+        "till": {"shop": f"shop {number % 4}"}, "took": dt.timedelta(microseconds=number),
     }  # fmt: skip
     optional = {
         "customer_id": -number,
-        "nickname": {"value": f"n{number}"},
+        "nickname": f"n{number}",
         "card" if number % 4 else "account": str(number),
     }
     event |= optional if number % 2 else {}
