@@ -45,11 +45,16 @@ class Contract:
 
     @property
     def required(self) -> frozenset[str]:
-        """The fields that an event cannot leave out without saying something by it: neither optional nor repeated."""
-        proto = descriptor_pb2.DescriptorProto()
-        self.descriptor.CopyToProto(proto)
-        repeated = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
-        return frozenset(f.name for f in proto.field if not f.proto3_optional and f.label != repeated)
+        """The fields that an event cannot leave out without saying something by it, and the event time.
+
+        Those that may be left out are optional fields, members of a oneof, messages, lists and maps.
+        """
+        fields = self.descriptor.fields
+        return frozenset(
+            field.name
+            for field in fields
+            if field.name == self.event_time or not (field.has_presence or field.is_repeated)
+        )
 
 
 def contract_of(response: streams_pb2.GetStreamResponse) -> Contract:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,9 +17,11 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 
 from tidemill.errors import BadEvent
+from tidemill.v1 import options_pb2
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TIMESTAMP = "google.protobuf.Timestamp"
+_DURATION = "google.protobuf.Duration"
 
 Convert = Callable[[object, str], object]
 
@@ -64,7 +66,7 @@ def _values(event: Mapping[str, object], converters: Mapping[str, Convert], path
     return values
 
 
-def _converters(descriptor: Descriptor, decimals: Mapping[str, tuple[int, int]]) -> dict[str, Convert]:
+def _converters(descriptor: Descriptor, decimals: Container[str]) -> dict[str, Convert]:
     return {field.name: _converter(field, field.name in decimals) for field in descriptor.fields}
 
 
@@ -83,13 +85,25 @@ def _single(field: FieldDescriptor) -> Convert:
     if kind == FieldDescriptor.CPPTYPE_MESSAGE:
         message = field.message_type
         assert message is not None
-        return _timestamp if message.full_name == _TIMESTAMP else _nested(message)
+        return _message(message)
     if kind == FieldDescriptor.CPPTYPE_STRING:
         return _bytes if field.type == FieldDescriptor.TYPE_BYTES else _string
     if kind == FieldDescriptor.CPPTYPE_ENUM:
         assert field.enum_type is not None
         return _enum(field.enum_type)
     return _bool if kind == FieldDescriptor.CPPTYPE_BOOL else _float
+
+
+def _message(message: Descriptor) -> Convert:
+    if message.full_name == _TIMESTAMP:
+        return _timestamp
+    if message.full_name == _DURATION:
+        return _duration
+    is_google = message.full_name.startswith("google.protobuf.")
+    if is_google and list(message.fields_by_name) == ["value"]:
+        # A wrapper, such as Int64Value: a value that may be missing.
+        return _wrapped(_single(message.fields_by_name["value"]))
+    return _nested(message)
 
 
 def _wrong(path: str, expected: str, value: object, hint: str = "") -> BadEvent:
@@ -166,6 +180,22 @@ def _timestamp(value: object, path: str) -> object:
     return {"seconds": since.days * 86_400 + since.seconds, "nanos": since.microseconds * 1000}
 
 
+def _duration(value: object, path: str) -> object:
+    if isinstance(value, Message) and value.DESCRIPTOR.full_name == _DURATION:
+        given: Any = value
+        return {"seconds": given.seconds, "nanos": given.nanos}
+    if not isinstance(value, dt.timedelta):
+        raise _wrong(path, "a timedelta", value)
+    # Both parts have one sign.
+    size = abs(value)
+    sign = 1 if value == size else -1
+    return {"seconds": sign * (size.days * 86_400 + size.seconds), "nanos": sign * size.microseconds * 1000}
+
+
+def _wrapped(single: Convert) -> Convert:
+    return lambda value, path: {"value": single(value, path)}
+
+
 def _enum(descriptor: EnumDescriptor) -> Convert:
     names = descriptor.values_by_name
 
@@ -187,10 +217,16 @@ def _nested(descriptor: Descriptor) -> Convert:
         if not isinstance(value, Mapping):
             raise _wrong(path, f"a dict ({descriptor.full_name})", value)
         if not converters:
-            converters.update(_converters(descriptor, {}))
+            converters.update(_converters(descriptor, _decimals(descriptor)))
         return _values(value, converters, f"{path}.")
 
     return convert
+
+
+def _decimals(descriptor: Descriptor) -> set[str]:
+    """The fields that are decimal numbers, where the message's options are known."""
+    declared: Any = options_pb2.field
+    return {field.name for field in descriptor.fields if field.GetOptions().Extensions[declared].HasField("decimal")}
 
 
 def _repeated(single: Convert) -> Convert:

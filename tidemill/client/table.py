@@ -102,6 +102,9 @@ def cast(column: pa.Array, wanted: pa.DataType, name: str, first_row: int = 0) -
     if pa.types.is_decimal(wanted) and pa.types.is_floating(column.type):
         return _decimal_from_float(column, wanted, name, first_row)
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if pa.types.is_map(wanted) and not pa.types.is_map(column.type):
+        # Frames have no maps, and Arrow makes none of a list; the service does.
+        wanted = pa.list_(pa.struct([("key", wanted.key_type), ("value", wanted.item_type)]))
     try:
         return _cast(column, wanted)
     except pa.ArrowInvalid:
@@ -118,12 +121,28 @@ def _cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
 
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     try:
-        return column.cast(wanted)
+        # A contract's durations are microseconds; Arrow would give the number in whatever unit it came.
+        return column.cast(_in_microseconds(column.type)).cast(wanted)
     except pa.ArrowInvalid:
         if not (text and pa.types.is_integer(wanted)):
             raise
         # Tools that know no missing integers write 17850 as "17850.0".
         return column.cast(pa.decimal128(38, 6)).cast(wanted)
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """The type with its durations, also those within it, in microseconds."""
+    import pyarrow as pa
+
+    if pa.types.is_duration(kind):
+        return pa.duration("us")
+    if pa.types.is_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_in_microseconds(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+    return kind
 
 
 def _decimal_from_float(column: pa.Array, wanted: pa.DataType, name: str, first_row: int) -> pa.Array:
