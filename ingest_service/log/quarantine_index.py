@@ -134,11 +134,14 @@ class QuarantineIndex:
     def keep(self, first_segment: int, others: Collection[int]) -> None:
         """Forget the frames of segments below `first_segment`, except of the `others`."""
         end = bisect_left(self._places, _place(first_segment, 0))
-        kept = [at for at in range(end) if self._places[at] >> _POSITION_BITS in others]
-        for at in set(range(end)).difference(kept):
+        segments = np.frombuffer(self._places, np.int64, end) >> _POSITION_BITS if end else np.zeros(0, np.int64)
+        kept = np.isin(segments, list(others))
+        if kept.all():
+            return
+        for at in np.flatnonzero(~kept).tolist():
             self._forget(at)
         for column in self._columns():
-            column[:end] = array("q", [column[at] for at in kept])
+            column[:end] = array("q", np.frombuffer(column, np.int64, end)[kept].tobytes())
 
     def pack(self) -> list[Any]:
         """As MessagePack takes it."""

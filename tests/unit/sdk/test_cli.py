@@ -48,7 +48,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "command",
     [["send"], ["simulate"], ["status"], ["stream", "list"], ["stream", "show"], ["view", "list"], ["view", "query"],
-     ["quarantine", "list"], ["sql"]],
+     ["quarantine", "list"], ["quarantine", "show"], ["quarantine", "replay"], ["sql"]],
 )  # fmt: skip
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
