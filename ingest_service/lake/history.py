@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingest_service.errors import StorageError
-from ingest_service.lake.snapshot import LakeSnapshot, RowGroup
-from ingest_service.lake.table import OFFSET_COLUMN, PARTITION_COLUMN
+from ingest_service.lake.cursor import SMALL_BYTES, Cursor, offsets_of
+from ingest_service.lake.snapshot import LakeSnapshot
+from ingest_service.lake.table import OFFSET_COLUMN
 from ingest_service.log.records import Rows
 
-OPEN_MAX = 32
-"""Files open at once; where more of them overlap, the one that is needed last is closed, and opened again later."""
+OPEN_MAX, OPEN_BYTES = 256, 64 << 20
+"""Files open at once, and what reading them takes; beyond, the one needed last is closed, and opened again later."""
 MERGE_BYTES = 8 << 20
 """Rows that wait to be merged, about, in bytes: shared by the row groups that overlap where the reader is."""
-_STEP_ROWS_MAX = 4096
+
+
+class _Waiting(NamedTuple):
+    """Rows that wait to be merged, by rising offset."""
+
+    offsets: np.ndarray
+    batch: pa.RecordBatch
+    row_bytes: int
+
+    def part(self, start: int, end: int) -> _Waiting:
+        return _Waiting(self.offsets[start:end], self.batch.slice(start, end - start), self.row_bytes)
 
 
 class HistoryReader:
@@ -27,8 +37,8 @@ class HistoryReader:
 
     Files overlap where dates do, so this is a merge: each row group gives its rows by rising offset, a few at a time,
     and what lies below the least place that any of them has come to is complete. Offsets are dense: a row that is
-    missing or there twice is an error, never skipped. Memory: MERGE_BYTES and OPEN_MAX open files, some 2 MB each; of
-    a row group that is not sorted (someone else has compacted the table) all of its rows.
+    missing or there twice is an error, never skipped. Memory: MERGE_BYTES and OPEN_BYTES, and 64 KiB for each row group
+    that overlaps; of one that is not sorted (someone else has compacted the table) all of its rows.
     """
 
     def __init__(
@@ -47,8 +57,8 @@ class HistoryReader:
         self._snapshot = snapshot
         self._event_time = event_time
         self._files = deque(file for file in snapshot.files if file.last >= from_offset)
-        self._open: list[_Cursor] = []
-        self._waiting: list[tuple[np.ndarray, pa.RecordBatch]] = []
+        self._open: list[Cursor] = []
+        self._waiting: list[_Waiting] = []
 
     def read(self, rows_max: int) -> Rows | None:
         """The next rows, at most `rows_max` and about MERGE_BYTES; None at the end of this version.
@@ -79,50 +89,57 @@ class HistoryReader:
             complete = min((cursor.reached for cursor in self._open), default=self._snapshot.offset)
             if self._files:
                 complete = min(complete, self._files[0].first)
-            waiting_bytes = sum(batch.nbytes for _, batch in self._waiting)
-            if complete >= wanted or (complete > self.offset and waiting_bytes >= MERGE_BYTES):
+            if complete >= wanted or (complete > self.offset and self._is_full()):
                 return min(complete, wanted)
             if self._files and complete == self._files[0].first:
                 self._open_up_to(complete)
             else:
                 self._step(min(self._open, key=lambda cursor: cursor.reached))
 
+    def _is_full(self) -> bool:
+        # Twice a step of each row group at the least, or there would be next to nothing complete at a time.
+        bound = max(MERGE_BYTES, 2 * SMALL_BYTES * len(self._open))
+        return sum(each.row_bytes * len(each.offsets) for each in self._waiting) >= bound
+
     def _open_up_to(self, offset: int) -> None:
         """Take in every file that begins at or below an offset."""
         while self._files and self._files[0].first <= offset:
             for group in self._snapshot.row_groups(self._files.popleft()):
                 if group.last >= self.offset:
-                    self._open.append(_Cursor(self._snapshot, group, self._schema, self._event_time, self.offset))
+                    self._open.append(Cursor(self._snapshot, group, self._schema, self._event_time, self.offset))
 
-    def _step(self, cursor: _Cursor) -> None:
-        rows = max(1, min(_STEP_ROWS_MAX, MERGE_BYTES // len(self._open) // cursor.group.row_bytes))
-        batch = cursor.next(rows)
+    def _step(self, cursor: Cursor) -> None:
+        batch = cursor.next(max(SMALL_BYTES, MERGE_BYTES // len(self._open)))
         if batch is None:
             cursor.close()
             self._open.remove(cursor)
         elif batch.num_rows:
-            self._waiting.append((_offsets(batch), batch))
-        reading = [each for each in self._open if each.is_reading]
-        if len(reading) > OPEN_MAX:
-            max(reading, key=lambda each: each.reached).close()
+            row_bytes = max(1, batch.nbytes // batch.num_rows)
+            self._waiting.append(_Waiting(offsets_of(batch), batch, row_bytes))
+        self._close_some()
+
+    def _close_some(self) -> None:
+        reading = sorted((each for each in self._open if each.open_bytes), key=lambda each: each.reached)
+        while len(reading) > OPEN_MAX or sum(each.open_bytes for each in reading) > OPEN_BYTES:
+            reading.pop().close()
 
     def _take(self, end: int) -> Rows:
         """The waiting rows below `end`, in order."""
-        taken: list[tuple[np.ndarray, pa.RecordBatch]] = []
-        left: list[tuple[np.ndarray, pa.RecordBatch]] = []
-        for offsets, batch in self._waiting:
-            split = int(np.searchsorted(offsets, end))
+        taken: list[_Waiting] = []
+        left: list[_Waiting] = []
+        for each in self._waiting:
+            split = int(np.searchsorted(each.offsets, end))
             if split:
-                taken.append((offsets[:split], batch.slice(0, split)))
-            if split < len(offsets):
-                left.append((offsets[split:], batch.slice(split)))
+                taken.append(each.part(0, split))
+            if split < len(each.offsets):
+                left.append(each.part(split, len(each.offsets)))
         self._waiting = left
-        offsets = np.concatenate([each for each, _ in taken]) if taken else np.empty(0, np.int64)
+        offsets = np.concatenate([each.offsets for each in taken]) if taken else np.empty(0, np.int64)
         order = np.argsort(offsets, kind="stable")
         self._check_dense(offsets[order], end)
         if len(taken) == 1:
-            return Rows(taken[0][1], self.offset, end)
-        merged = pa.concat_batches([batch for _, batch in taken])
+            return Rows(taken[0].batch, self.offset, end)
+        merged = pa.concat_batches([each.batch for each in taken])
         return Rows(merged.take(pa.array(order)), self.offset, end)
 
     def _check_dense(self, offsets: np.ndarray, end: int) -> None:
@@ -135,71 +152,3 @@ class HistoryReader:
             f"the lake table {self._snapshot.uri}, version {self._snapshot.version}: expected each of the rows "
             f"{self.offset} to {end - 1} once, {found}; was it written to by somebody else? Restore it from a backup"
         )
-
-
-class _Cursor:
-    """The rows of one row group by rising offset, from an offset on. Opens its file when it is read from."""
-
-    def __init__(
-        self, snapshot: LakeSnapshot, group: RowGroup, schema: pa.Schema, event_time: str, from_offset: int
-    ) -> None:
-        self.group = group
-        self.reached = max(group.first, from_offset)
-        """Every row of the group below it has been given."""
-        self._snapshot, self._schema, self._event_time = snapshot, schema, event_time
-        self._file: pq.ParquetFile | None = None
-        self._batches: Iterator[pa.RecordBatch] = iter(())
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether it holds its file open."""
-        return self._file is not None
-
-    def next(self, rows: int) -> pa.RecordBatch | None:
-        """Some of the next rows (none where they were given before), about `rows`; None at the end."""
-        if self._file is None:
-            self._file = self._snapshot.open(self.group.file)
-            self._batches = self._sorted(self._file, rows)
-        batch = next(self._batches, None)
-        if batch is None:
-            return None
-        offsets = _offsets(batch)
-        given = int(np.searchsorted(offsets, self.reached))
-        self.reached = max(self.reached, int(offsets[-1]) + 1)
-        return self._as_in_the_log(batch.slice(given))
-
-    def close(self) -> None:
-        """Let go of the file; reading on opens it again."""
-        if self._file is not None:
-            self._batches = iter(())
-            self._file.close()
-            self._file = None
-
-    def _sorted(self, file: pq.ParquetFile, rows: int) -> Iterator[pa.RecordBatch]:
-        number = self.group.number
-        offsets = np.asarray(file.read_row_group(number, columns=[OFFSET_COLUMN], use_threads=False).column(0))
-        names = [*self._schema.names, self._event_time, OFFSET_COLUMN]
-        stored = [name for name in file.schema_arrow.names if name in names]
-        if (np.diff(offsets) > 0).all():
-            yield from file.iter_batches(rows, row_groups=[number], columns=stored, use_threads=False)
-        else:
-            table = file.read_row_group(number, columns=stored, use_threads=False)
-            yield from table.take(pa.array(np.argsort(offsets, kind="stable"))).to_batches(max_chunksize=rows)
-
-    def _as_in_the_log(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The columns as a log reader gives them; what a file from before a column was added lacks is null."""
-        columns = []
-        for field in self._schema:
-            if field.name in batch.schema.names:
-                values = batch.column(field.name)
-            elif field.name == PARTITION_COLUMN:
-                # In Delta the date is part of the file's name.
-                values = pc.cast(batch.column(self._event_time), field.type)
-            else:
-                values = pa.nulls(batch.num_rows, field.type)
-            columns.append(values if values.type == field.type else values.cast(field.type))
-        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
-
-
-def _offsets(batch: pa.RecordBatch) -> np.ndarray:
-    return np.asarray(batch.column(OFFSET_COLUMN))

@@ -42,14 +42,15 @@ class LakeFile:
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """A row group of a file, with the first and last of its offsets."""
+    """A row group of a file, with the first and last of its offsets; size_bytes: of its columns, not compressed."""
 
     file: LakeFile
+    metadata: pq.FileMetaData
     number: int
     first: int
     last: int
     rows: int
-    row_bytes: int
+    size_bytes: int
 
 
 class LakeSnapshot:
@@ -73,11 +74,14 @@ class LakeSnapshot:
             raise self.failed(error) from error
         self.files: tuple[LakeFile, ...] = tuple(sorted(found, key=lambda file: file.first))
 
-    def open(self, file: LakeFile) -> pq.ParquetFile:
-        """The file, to be read a little at a time, and closed by who asked. Raises OSError."""
+    def open(self, file: LakeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+        """The file, to be read a little at a time, and closed by who asked; its footer is `metadata` where it is known.
+
+        Raises OSError.
+        """
         # Arrow reads a whole column chunk ahead unless it is told to read in small pieces.
         source = self._files.open_input_file(file.path)
-        return pq.ParquetFile(source, buffer_size=_READ_BYTES, pre_buffer=False)
+        return pq.ParquetFile(source, metadata=metadata, buffer_size=_READ_BYTES, pre_buffer=False)
 
     def row_groups(self, file: LakeFile) -> list[RowGroup]:
         """The file's row groups. Raises OSError."""
@@ -88,8 +92,8 @@ class LakeSnapshot:
                 group = metadata.row_group(number)
                 if group.num_rows:
                     first, last = _range(opened, number, OFFSET_COLUMN)
-                    row_bytes = max(1, group.total_byte_size // group.num_rows)
-                    groups.append(RowGroup(file, number, first, last, group.num_rows, row_bytes))
+                    size_bytes = group.total_byte_size
+                    groups.append(RowGroup(file, metadata, number, first, last, group.num_rows, size_bytes))
             return groups
 
     def offsets_around(self, append_time_us: int) -> tuple[int, int]:

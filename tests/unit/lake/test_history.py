@@ -118,6 +118,7 @@ def test_files_whose_rows_are_in_no_order_are_read_alike(log: Log, exported: Lak
 
 def test_more_files_than_may_be_open_overlap(log: Log, fill: Any, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_module, "OPEN_MAX", 3)
+    monkeypatch.setattr(history_module, "SMALL_BYTES", 100)
     monkeypatch.setattr(history_module, "MERGE_BYTES", 20_000)
     fill(6000, days=20)
     LakeExporter(log, "things", uri).export()
@@ -127,7 +128,7 @@ def test_more_files_than_may_be_open_overlap(log: Log, fill: Any, uri: str, monk
     while entries := reader.read(500, 0):
         batches += [entry.batch for entry in entries]
         assert reader._history is not None
-        opened = max(opened, sum(cursor.is_reading for cursor in reader._history._open))
+        opened = max(opened, sum(cursor.open_bytes > 0 for cursor in reader._history._open))
     assert opened == 3
     assert pa.Table.from_batches(batches).equals(everything(log.reader(0))[0])
 
