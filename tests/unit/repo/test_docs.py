@@ -18,7 +18,13 @@ ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 PACKAGES = ("tidemill", "ingest_service", "quality")
 # Of the data folder, or of an example.
-OF_NO_REPOSITORY = {"docs/dbt/", "docs/data/", "docs/gx/", "proto/payments/v1/payment.proto", "proto/payments/v2/payment.proto"}
+OF_NO_REPOSITORY = {
+    "docs/dbt/",
+    "docs/data/",
+    "docs/gx/",
+    "proto/payments/v1/payment.proto",
+    "proto/payments/v2/payment.proto",
+}
 SOURCES = [
     file
     for folder in (*PACKAGES, "dags", "dbt_project")
@@ -140,6 +146,21 @@ def test_limits_are_those_of_the_code():
         assert words in text
     assert log.dedup_age_s == 86_400
     assert f"{DISTINCT_VALUES_MAX:,} a group" in (ROOT / "docs" / "live-views.md").read_text(encoding="utf-8")
+
+
+def test_limits_of_calls_are_those_of_the_code():
+    from ingest_service.rpc import admission, server
+
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    for words in (
+        f"| a message | {server.MESSAGE_BYTES_MAX >> 20} MiB |",
+        f"| metadata of a call | {server.METADATA_BYTES_MAX >> 10} KiB |",
+        f"| calls of one connection | {server.CALLS_PER_CONNECTION_MAX:,} |",
+        f"read, and not committed | {admission.IN_HAND_BYTES_MAX >> 20} MiB |",
+        f"| requests that wait so | {admission.WAITING_BYTES_MAX >> 20} MiB |",
+        f"| read ahead of a call that waits | {server.READ_AHEAD_BYTES >> 20} MiB |",
+    ):
+        assert words in text
 
 
 def test_architecture_names_only_what_exists():
