@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event
 
-from ingest_service.errors import StorageError
+import pytest
+
+from ingest_service.errors import BadRequest, StorageError
 from ingest_service.log import Append, AppendResult, Log, QuarantinedRow, Seal, Verdict
+from ingest_service.log.quarantine_index import replays_of
 from support.logs import NOON_US, SetClock, batch, ids_in
 
 DAY_US = 86_400_000_000
@@ -68,13 +72,16 @@ class Ledger:
     """Sends batches as the SDK does (in order, until each is acknowledged) and remembers every answer.
 
     on_refused: called with the log and each batch that it refuses. lake: ids of all rows from offset 0 on that were
-    exported; they are durable there.
+    exported; they are durable there. replays: quarantined rows that were to be appended, by row id: their event ids.
     """
 
     def __init__(self, on_refused: Callable[[Log, Batch], None] = lambda log, batch: None) -> None:
         self._on_refused = on_refused
         self.batches: dict[str, list[Batch]] = {}
         self.lake: list[str] = []
+        self.replays: dict[str, str] = {}
+        self._replayed: set[str] = set()
+        self._payloads: set[bytes] = set()
         self.seals: list[Seal] = []
         self._rows_sent: dict[str, int] = {}
 
@@ -121,6 +128,18 @@ class Ledger:
             return True
         return False
 
+    def replay(self, log: Log, *, tries: int = 1) -> bool:
+        """Append the newest row in quarantine; True once that is acknowledged."""
+        for _ in range(tries):
+            with suppress(OSError, StorageError):
+                newest = [kept for kept in log.quarantine.newest(1000) if not kept.replayed][-1]
+                event_id = self.replays.setdefault(newest.row_id, f"r{newest.row_id}")
+                self._payloads.add(newest.row.payload)
+                log.replay(batch([event_id]), replays_of([newest.row_id]))
+                self._replayed.add(newest.row_id)
+                return True
+        return False
+
     def _send_one(self, log: Log, each: Batch, tries: int) -> bool:
         for _ in range(tries):
             try:
@@ -163,11 +182,14 @@ class Ledger:
         self._check_seals(log)
         self._check_quarantine(log)
         self._check_counts(log, ids)
+        assert {self.replays[row_id] for row_id in self._replayed} <= set(ids), "a row that was replayed is gone"
         self._resend(log, set(ids), everything=resend)
         if resend:
+            self._replay_again(log, set(ids))
             whole = self.ids_in(log)
             assert whole[: len(ids)] == ids, "resending changed rows that were there"
-            assert sorted(whole) == sorted(each for one in self._all() for each in one.fresh)
+            fresh = [each for one in self._all() for each in one.fresh]
+            assert sorted(whole) == sorted([*fresh, *self.replays.values()])
             self._check_counts(log, whole)
         return ids
 
@@ -201,7 +223,8 @@ class Ledger:
     def _check_quarantine(self, log: Log) -> None:
         kept = [kept.row.payload for kept in log.quarantine.newest(1000)]
         assert len(set(kept)) == len(kept), f"a quarantined row is there twice: {kept}"
-        missing = {payload for one in self._all() if one.acks for payload in one.bad} - set(kept)
+        # What was replayed need not be kept.
+        missing = {payload for one in self._all() if one.acks for payload in one.bad} - set(kept) - self._payloads
         assert not missing, f"quarantined rows are gone: {missing}"
 
     def _check_counts(self, log: Log, ids: list[str]) -> None:
@@ -219,6 +242,17 @@ class Ledger:
             assert result.replayed or not (one.acks or taken), f"{one} was in the log, and was taken for new"
             one.acks.append(result)
             self._check_ack(one)
+
+    def _replay_again(self, log: Log, present: set[str]) -> None:
+        """Replay once more what was to be replayed: what is in the log already is refused."""
+        for row_id, event_id in self.replays.items():
+            if event_id in present:
+                with pytest.raises(BadRequest):
+                    # Under an id of its own, so that nothing but the row's own id can tell.
+                    log.replay(batch([f"{event_id} again"]), replays_of([row_id]))
+            else:
+                log.replay(batch([event_id]), replays_of([row_id]))
+                self._replayed.add(row_id)
 
     def _check_ack(self, one: Batch) -> None:
         first, last = one.acks[0], one.acks[-1]

@@ -58,6 +58,7 @@ def _part(log: Log, clock: GateClock, ledger: Ledger, part: int, tries: int) -> 
         and ledger.send(log, new("b", 3, day=part), new("b", 0, bad=1), tries=tries)
         and ledger.send_together(log, clock, new("a", 30), new("b", 20, again=2), new("c", 1, bad=1), tries=tries)
         and ledger.send(log, new("c", 1), tries=tries)
+        and ledger.replay(log, tries=tries)
     )
 
 
