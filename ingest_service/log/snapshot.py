@@ -15,6 +15,7 @@ beyond the log's end proves that rows are missing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,9 +55,16 @@ class Snapshot:
 
 
 def write_snapshot(files: Files, folder: Path, stream: str, snapshot: Snapshot) -> None:
-    """Make the snapshot durable, then remove those that are too old to be kept; raises OSError."""
+    """Make the snapshot durable, then remove those that are too old to be kept.
+
+    Raises:
+        OSError: it can't be written, or is larger than a frame may be: then the log is read from an older one on.
+    """
     table = [FORMAT_VERSION, stream, snapshot.state, snapshot.index]
-    files.replace(folder / str(snapshot.place), frames.encode(Kind.SNAPSHOT, 0, 0, 0, table, b""))
+    frame = frames.encode(Kind.SNAPSHOT, 0, 0, 0, table, b"")
+    if len(frame) > frames.FRAME_BYTES_MAX:
+        raise OSError(errno.EFBIG, f"expected at most {frames.FRAME_BYTES_MAX} bytes, it has {len(frame)}")
+    files.replace(folder / str(snapshot.place), frame)
     for old in snapshot_places(files, folder)[SNAPSHOTS_KEPT:]:
         # A start-up that finds it all the same takes a newer one.
         with contextlib.suppress(OSError):

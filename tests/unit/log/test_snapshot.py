@@ -8,7 +8,7 @@ import pytest
 from support.faults import FailingFiles
 from support.logs import NOON_US, SetClock, append, batch, ids_in
 
-from ingest_service.errors import LogDamaged
+from ingest_service.errors import LogDamaged, StorageError
 from ingest_service.log import Append, Log, QuarantinedRow
 from ingest_service.log.files import OsFiles
 from ingest_service.log.quarantine_index import replays_of
@@ -173,6 +173,15 @@ def test_a_snapshot_that_cannot_be_written_holds_nothing_up(open_log, operation,
     log.close()
     assert ids_in(open_log(segment_bytes=1200)) == rows
     assert len(rows) == 20 * (16 - failed)
+
+
+def test_a_snapshot_too_large_to_be_read_back_is_not_written(open_log, tmp_path, monkeypatch):
+    log = fill(open_log, 3)
+    before = snapshot_places(OsFiles(), folder(tmp_path))
+    monkeypatch.setattr("ingest_service.log.frame.FRAME_BYTES_MAX", 1000)
+    with pytest.raises(StorageError, match="expected at most 1000 bytes"):
+        log.snapshot()
+    assert snapshot_places(OsFiles(), folder(tmp_path)) == before
 
 
 def test_places_are_ordered_and_named_by_segment_and_position(tmp_path):
