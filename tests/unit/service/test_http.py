@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import trustme
 from prometheus_client.parser import text_string_to_metric_families
 from support.faults import FailingFiles
 from support.logs import SPEC, SetClock, append
 
-from ingest_service.access import KeyFile, Keyring, Right
+from ingest_service.access import KeyFile, Keyring, Right, TlsFiles
 from ingest_service.access.key import new_key
 from ingest_service.errors import ConfigError, ContractError, StorageError
 from ingest_service.lake import LakeExporter
@@ -183,6 +185,21 @@ def test_metrics_may_ask_for_a_key(tmp_path):
         assert watched.get("/metrics", Authorization=f"Bearer {texts['prometheus']}")[0] == 200
         assert watched.get("/readyz")[0] == 200
         assert watched.observed.refusals["UNAUTHENTICATED"] == 1
+
+
+def test_with_a_certificate_it_is_https(watched, tmp_path):
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    files = TlsFiles(tmp_path / "cert.pem", tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(files.cert)
+    issued.private_key_pem.write_to_path(files.key)
+    server = HttpServer(watched.observed, None, files)
+    port = server.start("localhost", 0)
+    watched.closing.callback(server.stop)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with urllib.request.urlopen(f"https://localhost:{port}/readyz", context=context, timeout=20) as answer:
+        assert json.load(answer)["ok"]
 
 
 def test_an_address_in_use_is_named(watched):
