@@ -147,6 +147,26 @@ def test_only_proto3_makes_a_contract(load: Load, proto_text: Text) -> None:
     assert 'expected `syntax = "proto3";`' in loaded.problems[0].text
 
 
+def test_what_no_column_can_hold_is_refused_also_from_other_files(load: Load, proto_text: Text) -> None:
+    imports = 'import "old.proto"; import "date.proto"; import "google/protobuf/struct.proto";'
+    fields = ["old.v1.Old n = 2;", "repeated google.type.Date n = 2;", "map<string, google.protobuf.Struct> n = 2;"]
+    streams = [f'name: "s{index}" event_time: "at"' for index in range(len(fields))]
+    files = {
+        f"s{index}": proto_text(imports + thing(field, stream=stream), f"s{index}.v1")
+        for index, (field, stream) in enumerate(zip(fields, streams, strict=True))
+    }
+    loaded = load(
+        old='syntax = "proto2"; package old.v1; message Old { required int32 a = 1; }',
+        date='syntax = "proto3"; package google.type; message Date { int32 year = 1; }',
+        **files,
+    )
+    assert loaded.contracts == {}
+    why = ["old.v1.Old is not written in proto3", "google.type.Date may lack its year", "Struct holds itself"]
+    for problem, expected in zip(loaded.problems, why, strict=True):
+        assert expected in problem.text
+        assert "leave the field out" in problem.text
+
+
 def test_two_claims_to_a_stream_name_both_fail(load: Load, proto_text: Text) -> None:
     loaded = load(a=proto_text(GOOD, "a.v1"), b=proto_text(GOOD, "b.v1"), c=proto_text(GOOD.replace('"good"', '"c"')))
     assert list(loaded.contracts) == ["c"]
