@@ -290,3 +290,21 @@ def test_a_service_for_other_machines_does_not_start_open(tmp_path):
     assert done.returncode == 1
     assert "no certificate" in done.stderr
     assert "--allow-open-network" in done.stderr
+
+
+def test_reading_takes_the_right_to_read_for_as_long_as_it_goes_on(secured):
+    passing = secured.create_key("passing", "order_lines", allow="read")
+    with (
+        secured.connect(secured.admin) as tm,
+        secured.connect(passing) as reader,
+        secured.connect(secured.writer) as no,
+    ):
+        tm.stream("order_lines").send({**EVENT, "event_id": "to-be-read"}).result(20)
+        with pytest.raises(tidemill.AccessDenied, match="does not allow read on stream 'order_lines'"):
+            next(no.stream("order_lines").read())
+        following = reader.stream("order_lines").read(follow=True)
+        assert next(following).invoice_no == "536365"
+        revoked = cli("key", "revoke", split_key(passing)[0], "--data", str(secured.data))
+        assert revoked.returncode == 0, revoked.stderr
+        with pytest.raises(tidemill.AccessDenied, match="revoked or has expired"):
+            list(following)
