@@ -6,11 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from support.faults import FailingFiles
-from support.logs import SCHEMA, SPEC, append, ids_in
+from support.logs import NOON_US, SCHEMA, SPEC, append, ids_in
 
 from ingest_service.errors import ContractError, LogDamaged, StorageError
 from ingest_service.log import Log, LogSpec
-from ingest_service.log.segment import SegmentName
+from ingest_service.log import frame as frames
+from ingest_service.log.frame import Kind
+from ingest_service.log.segment import Head, SegmentName
 
 
 def segments(log_folder: Path) -> list[Path]:
@@ -91,13 +93,37 @@ def test_a_missing_segment_stops_the_start(open_log, tmp_path):
     log.close()
     files = segments(tmp_path / "log")
     assert len(files) == 3
-    for missing, text in [(files[1], "predecessor, number 2, is missing"), (files[2], "is missing")]:
+    for missing, text in [
+        (files[0], "predecessor, number 1, is missing"),
+        (files[1], "predecessor, number 2, is missing"),
+        (files[2], "is missing"),
+    ]:
         kept = missing.read_bytes()
         missing.unlink()
         with pytest.raises(LogDamaged, match=text):
             open_log(segment_bytes=1)
         missing.write_bytes(kept)
     assert ids_in(open_log(segment_bytes=1)) == ["0", "1", "2"]
+
+
+def test_a_segment_is_found_whatever_its_number():
+    # A full disk uses up a number for each batch that is refused.
+    for number in (1, 999_999, 1_000_000, 12_345_678):
+        assert SegmentName.parse(str(SegmentName(7, number))) == SegmentName(7, number)
+
+
+def test_what_segments_that_failed_to_begin_left_behind_is_removed(open_log, tmp_path):
+    lengths = write_some(open_log)
+    head = Head("payments", 1, 1, lengths[-1])
+    begun = frames.encode(Kind.HEAD, 8, 0, NOON_US, head.table(), SCHEMA.serialize().to_pybytes())
+    for number in (2, 3, 4):
+        # Each got its head; then the folder could neither be synced nor rid of it.
+        (tmp_path / "log" / str(SegmentName(8, number))).write_bytes(begun)
+    log = open_log()
+    assert [info.name.number for info in log.segments] == [1, 4]
+    assert len(segments(tmp_path / "log")) == 2
+    assert log.append(append(["x"])).result().base_offset == 8
+    assert ids_in(log)[7:] == ["3b", "x"]
 
 
 def test_a_segment_whose_head_never_became_durable_is_removed(open_log, tmp_path):
