@@ -177,7 +177,9 @@ def test_a_snapshot_that_cannot_be_written_holds_nothing_up(open_log, operation,
 
 def test_a_snapshot_too_large_to_be_read_back_is_not_written(open_log, tmp_path, monkeypatch):
     log = fill(open_log, 3)
+    log.snapshot()
     before = snapshot_places(OsFiles(), folder(tmp_path))
+    log.append(append(["one more"])).result()
     monkeypatch.setattr("ingest_service.log.frame.FRAME_BYTES_MAX", 100)
     with pytest.raises(StorageError, match="expected at most 100 bytes"):
         log.snapshot()
