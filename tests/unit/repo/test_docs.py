@@ -131,6 +131,7 @@ def test_limits_are_those_of_the_code():
     from ingest_service.log import LogSettings
     from ingest_service.log.log import SEAL_DAYS_MAX
     from ingest_service.rpc.append import IN_FLIGHT_MAX
+    from ingest_service.rpc.read import HELD_BYTES_MAX
     from ingest_service.rpc.server import MESSAGE_BYTES_MAX
 
     log = LogSettings()
@@ -142,6 +143,7 @@ def test_limits_are_those_of_the_code():
         f"{log.dedup_ids_max // 1_000_000} million",
         f"{log.producer_expiry_s // 86_400} days, {log.producers_max:,}",
         f"{SEAL_DAYS_MAX:,} days in one seal",
+        f"{HELD_BYTES_MAX >> 20} MiB of rows waiting for all readers",
     ):
         assert words in text
     assert log.dedup_age_s == 86_400
