@@ -58,6 +58,7 @@ SEAL_DAYS_MAX = 3660
 @dataclass(slots=True)
 class _Waiting:
     append: Append
+    size_bytes: int
     future: Future[AppendResult]
 
 
@@ -143,17 +144,16 @@ class Log:
         Raises:
             Overloaded: too much is waiting already.
         """
-        waiting = _Waiting(append, _uncancellable())
-        size = append.rows.nbytes
+        waiting = _Waiting(append, append.size_bytes or append.rows.nbytes, _uncancellable())
         with self._lock:
             self._check_open()
-            over_bytes = self._queue_bytes + size > self._settings.queue_bytes_max and self._queue
+            over_bytes = self._queue_bytes + waiting.size_bytes > self._settings.queue_bytes_max and self._queue
             if over_bytes or len(self._queue) >= self._settings.queue_appends_max:
                 raise Overloaded(
                     f"stream {self.spec.stream!r}: {len(self._queue)} appends, {self._queue_bytes} bytes, wait to be "
                     "written; send again a little later"
                 )
-            self._queue_bytes += size
+            self._queue_bytes += waiting.size_bytes
             self._queue.append(waiting)
             self._queued.notify()
         return waiting.future
@@ -397,7 +397,7 @@ class Log:
                 if group and rows > self._settings.frame_rows_max:
                     break
                 self._queue.popleft()
-                self._queue_bytes -= waiting.append.rows.nbytes
+                self._queue_bytes -= waiting.size_bytes
                 group.append(waiting)
             return group
 
@@ -495,7 +495,7 @@ class Log:
                 raise BadRequest(
                     "rows were replayed, or expired, since they were asked for; nothing is appended. Ask again"
                 )
-        waiting = _Waiting(Append(rows, rows.num_rows, replays=replays), _uncancellable())
+        waiting = _Waiting(Append(rows, rows.num_rows, replays=replays), rows.nbytes, _uncancellable())
         self._commit([waiting])
         return waiting.future.result()
 

@@ -96,6 +96,7 @@ class Append:
     producer_id: empty when the producer did not name itself; then `sequence` means nothing.
     rows_sent: the producer's own count of rows sent, this append included; 0 when it does not count.
     replays: the quarantined rows that `rows` are, all of them; they were received and counted before.
+    size_bytes: how large it was when it was received; 0: not known, what its rows take in memory is asked for.
     """
 
     rows: pa.RecordBatch
@@ -105,6 +106,7 @@ class Append:
     sequence: int = 0
     rows_sent: int = 0
     replays: tuple[Replayed, ...] = ()
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ class AppendServicer:
             validated = await self._validate(parts, request)
             append = Append(
                 validated.rows, validated.row_count, validated.quarantined,
-                request.producer_id, request.sequence, request.rows_sent,
+                request.producer_id, request.sequence, request.rows_sent, size_bytes=size_bytes,
             )  # fmt: skip
             future = asyncio.wrap_future(parts.log.append(append))
         except BaseException:
