@@ -27,6 +27,24 @@ _Call = grpc.aio.ServicerContext[Any, append_pb2.AppendResponse]
 _Outcome = tuple[int, "asyncio.Future[AppendResult] | None", Exception | None]
 
 
+class _Line:
+    """The batches of one call: validated side by side, queued in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.parts: StreamParts | None = None
+        self._last: asyncio.Future[bool] | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether all that came before is queued."""
+        return self._last is None or (self._last.done() and self._last.result())
+
+    def join(self) -> tuple[asyncio.Future[bool] | None, asyncio.Future[bool]]:
+        """The place before, and the next one; each says whether its batch was queued, False when it was refused."""
+        before, self._last = self._last, asyncio.get_running_loop().create_future()
+        return before, self._last
+
+
 class AppendServicer:
     """Takes events into streams.
 
@@ -80,7 +98,7 @@ class AppendServicer:
     async def AppendOnce(self, request: bytes, context: _Call) -> append_pb2.AppendResponse:
         """Append one batch."""
         del context
-        _, sequence, future = await self._append(request, None)
+        sequence, future = await self._append(request, _Line())
         del request
         return _response(sequence, await future)
 
@@ -108,13 +126,13 @@ class AppendServicer:
 
     async def _take(self, requests: AsyncIterator[bytes], outcomes: asyncio.Queue[_Outcome | None]) -> None:
         """Queue each request's outcome; the first that is refused as a whole ends it."""
-        parts: StreamParts | None = None
+        line = _Line()
         try:
             async for request in requests:
-                parts, sequence, future = await self._append(request, parts)
+                outcome = await self._append(request, line)
                 # The next one may be long in coming.
                 del request
-                await outcomes.put((sequence, future, None))
+                await outcomes.put((*outcome, None))
         except Exception as error:  # noqa: BLE001 - told to the caller, behind the responses before it
             # A traceback holds its frames, and they the request: what is refused must not stay in memory.
             told = error.with_traceback(None) if isinstance(error, IngestError) else error
@@ -122,30 +140,63 @@ class AppendServicer:
         else:
             await outcomes.put(None)
 
-    async def _append(
-        self, data: bytes, before: StreamParts | None
-    ) -> tuple[StreamParts, int, asyncio.Future[AppendResult]]:
-        """Queue a request's rows: its stream's parts, its sequence, and a future that is done once they are durable.
+    async def _append(self, data: bytes, line: _Line) -> tuple[int, asyncio.Future[AppendResult]]:
+        """Bring a request's rows on their way: its sequence, and a future that is done once they are durable.
 
-        Waits while too much is in hand already: the call's next request is not read meanwhile. before: the stream of
-        the call's earlier requests.
+        Waits while too much is in hand already: the call's next request is not read meanwhile. A large batch is
+        validated while those before it are, too; a small one is done with at once.
         """
         size_bytes = len(data)
         await self._admission.enter(size_bytes)
         try:
             request = append_pb2.AppendRequest.FromString(data)
-            parts = self._stream_of(request, before)
-            validated = await self._validate(parts, request)
-            append = Append(
-                validated.rows, validated.row_count, validated.quarantined,
-                request.producer_id, request.sequence, request.rows_sent, size_bytes=size_bytes,
-            )  # fmt: skip
-            future = asyncio.wrap_future(parts.log.append(append))
+            line.parts = parts = self._stream_of(request, line.parts)
+            durable: asyncio.Future[AppendResult]
+            if line.is_free and len(request.proto.messages) <= BATCH_ROWS_MAX and not request.arrow:
+                durable = self._queue(parts, request, await self._validate(parts, request), size_bytes)
+            else:
+                durable = asyncio.create_task(self._append_in_line(parts, request, *line.join(), size_bytes))
         except BaseException:
             self._admission.leave(size_bytes)
             raise
-        future.add_done_callback(lambda _: self._admission.leave(size_bytes))
-        return parts, request.sequence, future
+        durable.add_done_callback(lambda done: self._leave(done, size_bytes))
+        return request.sequence, durable
+
+    async def _append_in_line(
+        self,
+        parts: StreamParts,
+        request: append_pb2.AppendRequest,
+        before: asyncio.Future[bool] | None,
+        queued: asyncio.Future[bool],
+        size_bytes: int,
+    ) -> AppendResult:
+        """Validate a batch, and queue it once the one before it is queued; wait until it is durable."""
+        try:
+            validated = await self._validate(parts, request)
+            if before is not None and not await before:
+                raise BadRequest("a batch before it was refused as a whole, which ends the call")
+            durable = self._queue(parts, request, validated, size_bytes)
+        except BaseException:
+            queued.set_result(False)
+            raise
+        queued.set_result(True)
+        del request, validated
+        return await durable
+
+    def _queue(
+        self, parts: StreamParts, request: append_pb2.AppendRequest, validated: Validated, size_bytes: int
+    ) -> asyncio.Future[AppendResult]:
+        append = Append(
+            validated.rows, validated.row_count, validated.quarantined,
+            request.producer_id, request.sequence, request.rows_sent, size_bytes=size_bytes,
+        )  # fmt: skip
+        return asyncio.wrap_future(parts.log.append(append))
+
+    def _leave(self, done: asyncio.Future[AppendResult], size_bytes: int) -> None:
+        self._admission.leave(size_bytes)
+        if not done.cancelled():
+            # A call that has ended asks for it no more.
+            done.exception()
 
     def _stream_of(self, request: append_pb2.AppendRequest, before: StreamParts | None) -> StreamParts:
         if before is None:
