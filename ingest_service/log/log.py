@@ -6,18 +6,17 @@ import contextlib
 import datetime as dt
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from ingest_service.clock import Clock, SystemClock
-from ingest_service.errors import BadRequest, IngestError, NotComplete, OffsetDropped, Overloaded, StorageError
+from ingest_service.errors import BadRequest, OffsetDropped, StorageError
 from ingest_service.log import frame as frames
+from ingest_service.log.commit_queue import CommitQueue, Task, Waiting, answer_known, fail, without_resends
 from ingest_service.log.counters import Counters
 from ingest_service.log.dedup import DedupWindow
 from ingest_service.log.files import Files, OsFiles
@@ -39,6 +38,7 @@ from ingest_service.log.records import (
     with_system_columns,
 )
 from ingest_service.log.recovery import check_fits, conform, dedup_place, recover
+from ingest_service.log.sealing import check_complete, check_range
 from ingest_service.log.segment import SegmentFile
 from ingest_service.log.segments import SegmentInfo
 from ingest_service.log.settings import LogSettings
@@ -50,24 +50,6 @@ from ingest_service.log.tail import Tail
 from ingest_service.log.timings import Timings
 from ingest_service.log.watermark import Watermark
 from ingest_service.log.writer import SegmentWriter
-
-SEAL_DAYS_MAX = 3660
-"""The longest range of dates that is sealed at once, in days."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    append: Append
-    size_bytes: int
-    future: Future[AppendResult]
-
-
-@dataclass(slots=True)
-class _Task:
-    """Anything that has to stand in line with the appends: what was queued before it is durable, or was refused."""
-
-    run: Callable[[], Any]
-    future: Future[Any]
 
 
 class Log:
@@ -98,15 +80,12 @@ class Log:
         self._writer = SegmentWriter(files, folder, spec, self.segments, settings.segment_bytes)
         self._durable_offset = self._state.next_offset
         self._lock = threading.Lock()
-        self._queued = threading.Condition(self._lock)
         self._readable = threading.Condition(self._lock)
         self.quarantine = Quarantine(files, folder, self._state.quarantine, self._lock, self.segments.numbered)
         self.quarantine.forget_dropped(self.start_segment)
-        self._queue: deque[_Waiting | _Task] = deque()
-        self._queue_bytes = 0
+        self._queue = CommitQueue(spec.stream, settings)
         self._commit_times = Timings()
         self._write_error = ""
-        self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"log-{spec.stream}", daemon=True)
         self._thread.start()
 
@@ -143,20 +122,9 @@ class Log:
 
         Raises:
             Overloaded: too much is waiting already.
+            StorageError: the log is being closed.
         """
-        waiting = _Waiting(append, append.size_bytes or append.rows.nbytes, _uncancellable())
-        with self._lock:
-            self._check_open()
-            over_bytes = self._queue_bytes + waiting.size_bytes > self._settings.queue_bytes_max and self._queue
-            if over_bytes or len(self._queue) >= self._settings.queue_appends_max:
-                raise Overloaded(
-                    f"stream {self.spec.stream!r}: {len(self._queue)} appends, {self._queue_bytes} bytes, wait to be "
-                    "written; send again a little later"
-                )
-            self._queue_bytes += waiting.size_bytes
-            self._queue.append(waiting)
-            self._queued.notify()
-        return waiting.future
+        return self._queue.add(append)
 
     def seal(self, first: dt.date, last: dt.date, *, force: bool) -> Seal:
         """Seal the dates first … last (UTC, both included) behind everything that was queued before.
@@ -166,14 +134,13 @@ class Log:
             NotComplete: the watermark has not passed the last date's end, and `force` is not set.
             StorageError: the seal is not durable.
         """
-        if not 0 <= (last - first).days < SEAL_DAYS_MAX:
-            raise BadRequest(f"expected a first and a last date, at most {SEAL_DAYS_MAX} days; came {first} and {last}")
-        seal: Seal = self._in_line(lambda: self._commit_seal(first, last, force=force)).result()
+        check_range(first, last)
+        seal: Seal = self._queue.in_line(lambda: self._commit_seal(first, last, force=force)).result()
         return seal
 
     def producer_state(self, producer_id: str) -> Future[ProducerState | None]:
         """What is known of a producer, behind everything that was queued before; None: never heard of, or forgotten."""
-        return self._in_line(lambda: self._state.producers.known(producer_id))
+        return self._queue.in_line(lambda: self._state.producers.known(producer_id))
 
     def apply_spec(self, spec: LogSpec) -> None:
         """Put a changed spec in force, behind everything that was queued before; the next row begins a segment.
@@ -184,7 +151,7 @@ class Log:
             ContractError: the log's rows do not fit the spec.
             StorageError: the log is being closed.
         """
-        self._in_line(lambda: self._take_spec(spec)).result()
+        self._queue.in_line(lambda: self._take_spec(spec)).result()
 
     def reader(self, from_offset: int) -> LogReader:
         """A reader of everything from `from_offset` on, with the seals at or above it."""
@@ -240,24 +207,25 @@ class Log:
             BadRequest: one of the rows was replayed before, or is no longer kept; nothing is appended.
             StorageError: nothing of it is durable.
         """
-        result: AppendResult = self._in_line(lambda: self._commit_replay(rows, replays)).result()
+        result: AppendResult = self._queue.in_line(lambda: self._commit_replay(rows, replays)).result()
         return result
 
     def duplicates(self, rows: pa.RecordBatch) -> int:
         """How many of the rows would be duplicates, were they appended behind everything that was queued before."""
-        count: int = self._in_line(lambda: self._count_duplicates(rows)).result()
+        count: int = self._queue.in_line(lambda: self._count_duplicates(rows)).result()
         return count
 
     def load(self) -> Load:
         """What the log holds in memory and on disk now, and how long its commits took."""
         segments = list(self.segments)
+        queue_appends, queue_bytes = self._queue.load()
         with self._lock:
             state = self._state
             return Load(
-                committing=self._thread.is_alive() and not self._closed,
+                committing=self._thread.is_alive() and not self._queue.is_closed,
                 write_error=self._write_error,
-                queue_appends=len(self._queue),
-                queue_bytes=self._queue_bytes,
+                queue_appends=queue_appends,
+                queue_bytes=queue_bytes,
                 segments=len(segments),
                 segment_bytes=sum(info.valid_end for info in segments),
                 producers=len(state.producers),
@@ -280,7 +248,7 @@ class Log:
         Raises:
             StorageError: it is not durable.
         """
-        place: Place = self._in_line(self._write_snapshot).result()
+        place: Place = self._queue.in_line(self._write_snapshot).result()
         return place
 
     def dedup_segment(self) -> int:
@@ -290,18 +258,17 @@ class Log:
 
     def drop_before(self, segment: int) -> list[SegmentInfo]:
         """Let go of the segments below that number; their files are the caller's to remove."""
-        gone: list[SegmentInfo] = self._in_line(lambda: self._drop_before(segment)).result()
+        gone: list[SegmentInfo] = self._queue.in_line(lambda: self._drop_before(segment)).result()
         return gone
 
     def expire_quarantine(self, before_us: int) -> None:
         """Forget the rows quarantined before that time (µs since 1970 UTC); raises OSError."""
-        self._in_line(lambda: self.quarantine.expire(before_us)).result()
+        self._queue.in_line(lambda: self.quarantine.expire(before_us)).result()
 
     def close(self) -> None:
         """Commit what is queued, and close. Idempotent."""
+        self._queue.close()
         with self._lock:
-            self._closed = True
-            self._queued.notify_all()
             self._readable.notify_all()
         self._thread.join()
 
@@ -346,29 +313,14 @@ class Log:
     def wait_readable(self, ready: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `ready` holds, which is asked whenever the durable offset moves; False at the timeout."""
         with self._lock:
-            return self._readable.wait_for(lambda: self._closed or ready(), timeout_s) and ready()
+            return self._readable.wait_for(lambda: self._queue.is_closed or ready(), timeout_s) and ready()
 
     # The committer.
 
-    def _in_line(self, run: Callable[[], Any]) -> Future[Any]:
-        """Let the committer run something between two frames."""
-        task = _Task(run, _uncancellable())
-        with self._lock:
-            self._check_open()
-            self._queue.append(task)
-            self._queued.notify()
-        return task.future
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StorageError(
-                f"stream {self.spec.stream!r} is being closed: the service is stopping; send again later"
-            )
-
     def _run(self) -> None:
-        while (group := self._take()) is not None:
+        while (group := self._queue.take()) is not None:
             try:
-                if isinstance(group, _Task):
+                if isinstance(group, Task):
                     group.future.set_result(group.run())
                 else:
                     begun_s = time.perf_counter()
@@ -377,39 +329,18 @@ class Log:
                     self._snapshot_when_due()
             except Exception as error:  # noqa: BLE001 - the committer must outlive any append; whoever waits is told
                 self._roll_back()
-                _fail(group, error)
+                fail(group, error)
         self._writer.close()
 
-    def _take(self) -> list[_Waiting] | _Task | None:
-        """The next group of appends, or a task; None once closed and drained."""
-        with self._lock:
-            while not self._queue:
-                if self._closed:
-                    return None
-                self._queued.wait()
-            if isinstance(first := self._queue[0], _Task):
-                self._queue.popleft()
-                return first
-            group: list[_Waiting] = []
-            rows = 0
-            while self._queue and isinstance(waiting := self._queue[0], _Waiting):
-                rows += waiting.append.rows.num_rows
-                if group and rows > self._settings.frame_rows_max:
-                    break
-                self._queue.popleft()
-                self._queue_bytes -= waiting.size_bytes
-                group.append(waiting)
-            return group
-
-    def _commit(self, group: list[_Waiting]) -> None:
+    def _commit(self, group: list[Waiting]) -> None:
         """Make a group durable: in one frame, unless it holds a batch and its resend, which gets the first's answer."""
-        for part in _without_resends(group):
+        for part in without_resends(group):
             self._commit_frame(part)
 
-    def _commit_frame(self, group: list[_Waiting]) -> None:
+    def _commit_frame(self, group: list[Waiting]) -> None:
         state, base = self._state, self._state.next_offset
         now_us = max(self._clock.now_us(), state.last_append_us)
-        fresh = self._answer_known(group)
+        fresh = answer_known(group, state.producers)
         if not fresh:
             return
         staged = stage(
@@ -441,25 +372,6 @@ class Log:
         for waiting, result in zip(fresh, results, strict=True):
             waiting.future.set_result(result)
 
-    def _answer_known(self, group: list[_Waiting]) -> list[_Waiting]:
-        """Answer what needs no frame: batches taken before, and sequences that can't be taken. What is left is new."""
-        fresh: list[_Waiting] = []
-        ahead: Counter[str] = Counter()
-        for waiting in group:
-            producer_id = waiting.append.producer_id
-            if producer_id:
-                try:
-                    replay = self._state.producers.replay_of(waiting.append, ahead[producer_id])
-                except IngestError as error:
-                    waiting.future.set_exception(error)
-                    continue
-                if replay is not None:
-                    waiting.future.set_result(replay)
-                    continue
-                ahead[producer_id] += 1
-            fresh.append(waiting)
-        return fresh
-
     def _conformed(self, append: Append) -> Append:
         """The append, with the columns of the present contract if it was validated under the one before."""
         if append.rows.schema.names == self._codec.schema.names:
@@ -469,7 +381,7 @@ class Log:
     def _commit_seal(self, first: dt.date, last: dt.date, *, force: bool) -> Seal:
         now_us = max(self._clock.now_us(), self._state.last_append_us)
         if not force:
-            self._check_complete(last, now_us)
+            check_complete(self.spec.stream, last, self._state.watermark.at(now_us))
         seal = Seal(first, last, self._state.next_offset, now_us)
         frame = frames.encode(Kind.SEAL, seal.seal_offset, 0, now_us, pack_seal(seal), b"")
         info, position = self._write(frame, seal.seal_offset, now_us)
@@ -495,7 +407,7 @@ class Log:
                 raise BadRequest(
                     "rows were replayed, or expired, since they were asked for; nothing is appended. Ask again"
                 )
-        waiting = _Waiting(Append(rows, rows.num_rows, replays=replays), rows.nbytes, _uncancellable())
+        waiting = Waiting.of(Append(rows, rows.num_rows, replays=replays))
         self._commit([waiting])
         return waiting.future.result()
 
@@ -532,16 +444,6 @@ class Log:
         self.quarantine.forget_dropped(segment)
         return gone
 
-    def _check_complete(self, last: dt.date, now_us: int) -> None:
-        end = dt.datetime.combine(last + dt.timedelta(days=1), dt.time(), dt.UTC)
-        watermark_us = self._state.watermark.at(now_us)
-        if watermark_us is None or watermark_us < int(end.timestamp() * 1_000_000):
-            at = "no event yet" if watermark_us is None else _text(watermark_us)
-            raise NotComplete(
-                f"stream {self.spec.stream!r}: {last} is not complete: expected the watermark to have passed its end, "
-                f"it is at {at}. Wait, or seal with force: rows of the date that come later are then late"
-            )
-
     def _write(self, frame: bytes, base: int, now_us: int) -> tuple[SegmentInfo, int]:
         try:
             written = self._writer.write(frame, base, now_us)
@@ -558,35 +460,3 @@ class Log:
         self._state.producers.roll_back()
         if self._state.dedup is not None:
             self._state.dedup.roll_back()
-
-
-def _without_resends(group: list[_Waiting]) -> Iterator[list[_Waiting]]:
-    """The group in parts, in its order; none holds one producer's sequence twice."""
-    part: list[_Waiting] = []
-    known: set[tuple[str, int]] = set()
-    for waiting in group:
-        key = waiting.append.producer_id, waiting.append.sequence
-        if key[0] and key in known:
-            yield part
-            part, known = [], set()
-        part.append(waiting)
-        known.add(key)
-    yield part
-
-
-def _uncancellable() -> Future[Any]:
-    """A future that whoever waits for it cannot cancel: a caller that goes away must not disturb the commit."""
-    future: Future[Any] = Future()
-    future.set_running_or_notify_cancel()
-    return future
-
-
-def _fail(group: list[_Waiting] | _Task, error: Exception) -> None:
-    futures = [waiting.future for waiting in group] if isinstance(group, list) else [group.future]
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)
-
-
-def _text(time_us: int) -> str:
-    return dt.datetime.fromtimestamp(time_us / 1_000_000, dt.UTC).isoformat(sep=" ", timespec="seconds")
