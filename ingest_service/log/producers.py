@@ -15,6 +15,9 @@ from ingest_service.log.table import pack_verdicts, unpack_verdicts
 
 RESULTS_KEPT = 256
 """Responses remembered a producer: more than a client may have in flight."""
+RESULTS_KEPT_LEAST = 64
+VERDICTS_KEPT = 20_000
+"""Verdicts on single rows in them; beyond, only the newest RESULTS_KEPT_LEAST responses are remembered."""
 
 
 @dataclass(slots=True)
@@ -25,6 +28,13 @@ class ProducerState:
     last_append_us: int = 0
     rows_sent: int = 0
     results: deque[tuple[int, AppendResult]] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
+
+    def forget_verbose(self) -> None:
+        """Forget old responses that say so much of single rows that they would fill the memory."""
+        verdicts = sum(len(result.verdicts) for _, result in self.results)
+        while verdicts > VERDICTS_KEPT and len(self.results) > RESULTS_KEPT_LEAST:
+            _, result = self.results.popleft()
+            verdicts -= len(result.verdicts)
 
     def result_of(self, sequence: int) -> AppendResult | None:
         """The response to a batch taken before, while it is remembered."""
@@ -79,9 +89,10 @@ class Producers:
             )
         result = None if state is None else state.result_of(append.sequence)
         if result is None:
+            kept = 0 if state is None else len(state.results)
             raise ProducerError(
                 f"producer {append.producer_id!r}: sequence {append.sequence} was taken before, but only the last "
-                f"{RESULTS_KEPT} responses are remembered (expected next: {expected}); don't send it again",
+                f"{kept} responses are remembered (expected next: {expected}); don't send it again",
                 expected_sequence=expected,
             )
         return replace(result, replayed=True)
@@ -101,6 +112,8 @@ class Producers:
         state.last_append_us = append_time_us
         state.rows_sent = append.rows_sent
         state.results.append((append.sequence, result))
+        if result.verdicts:
+            state.forget_verbose()
 
     def commit(self) -> None:
         """Keep what was taken, and forget producers over the bound or past their expiry."""

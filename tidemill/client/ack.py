@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import bisect
 import enum
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tidemill.errors import RowQuarantined, TidemillError, WaitTimeout
 from tidemill.v1 import append_pb2
+
+_logger = logging.getLogger("tidemill")
 
 
 class Verdict(enum.Enum):
@@ -155,7 +158,7 @@ class Batch:
         self.messages, self.arrow = [], None
         self._done.set()
         while self._callbacks:
-            self._callbacks.pop(0)()
+            _call(self._callbacks.pop(0), self.stream)
 
     def wait(self, timeout: float | None) -> append_pb2.AppendResponse:
         """The service's answer; raises the batch's error, or WaitTimeout after `timeout` seconds."""
@@ -183,7 +186,7 @@ class Batch:
                 self._callbacks.remove(callback)
             except ValueError:
                 return
-            callback()
+            _call(callback, self.stream)
 
     def acked(self, index: int, response: append_pb2.AppendResponse) -> Acked:
         """What became of row `index`; raises RowQuarantined."""
@@ -275,6 +278,14 @@ class TableAck:
             replayed=replayed,
             verdicts=tuple(verdicts),
         )
+
+
+def _call(callback: Callable[[], None], stream: str) -> None:
+    """Call what the user gave: its failure must not stop the rows that follow."""
+    try:
+        callback()
+    except Exception:
+        _logger.exception("stream %r: a callback of an ack failed", stream)
 
 
 def _end_of(response: append_pb2.AppendResponse) -> int:

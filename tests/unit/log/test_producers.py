@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.logs import batch
 
 from ingest_service.errors import ProducerError
-from ingest_service.log import Append, AppendResult
-from ingest_service.log.producers import RESULTS_KEPT, Producers
+from ingest_service.log import Append, AppendResult, RowVerdict, Verdict
+from ingest_service.log.producers import RESULTS_KEPT, RESULTS_KEPT_LEAST, VERDICTS_KEPT, Producers
 
 MOST = 3
 EXPIRY_US = 50
@@ -125,3 +125,19 @@ def check_known(producers: Producers, model: Model, name: str) -> None:
         assert [(sequence, each.base_offset) for sequence, each in known.results] == [
             (sequence, each.base_offset) for sequence, each in enumerate(responses)
         ][-RESULTS_KEPT:]
+
+
+def test_responses_that_say_much_of_single_rows_are_forgotten_sooner():
+    producers = Producers(MOST, EXPIRY_US)
+    verdicts = tuple(RowVerdict(index, Verdict.QUARANTINED, "r", "f", "m") for index in range(VERDICTS_KEPT // 10))
+    for sequence in range(RESULTS_KEPT):
+        result = AppendResult(0, 0, 0, 0, False, verdicts)
+        producers.take(Append(batch([]), len(verdicts), producer_id="p", sequence=sequence), result, sequence)
+        producers.commit()
+    state = producers.known("p")
+    assert state is not None
+    assert len(state.results) == RESULTS_KEPT_LEAST
+    first = RESULTS_KEPT - RESULTS_KEPT_LEAST
+    assert producers.replay_of(Append(batch([]), 0, producer_id="p", sequence=first)).replayed
+    with pytest.raises(ProducerError, match=f"only the last {RESULTS_KEPT_LEAST} responses are remembered"):
+        producers.replay_of(Append(batch([]), 0, producer_id="p", sequence=first - 1))

@@ -349,3 +349,15 @@ def test_a_producer_whose_id_is_kept_never_goes_on_under_another(
     assert {request.producer_id for request in service.requests} == {"till-7"}
     with contextlib.suppress(errors.TidemillError):
         producer.close(5)
+
+
+def test_a_failing_callback_of_an_ack_stops_nothing(service: Any, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("not my day")
+
+    producer = make()
+    producer.add(b"row-0").add_done_callback(fails)
+    producer.flush(5)
+    ack = producer.add(b"row-1")
+    assert ack.result(5).offset == 1
+    assert "a callback of an ack failed" in caplog.text
