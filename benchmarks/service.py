@@ -32,7 +32,7 @@ def running_stack(folder: DataFolder) -> Iterator[Stack]:
 
 @contextlib.contextmanager
 def ingest_service(*, dedup: bool = True) -> Iterator[str]:
-    """The ingest service without live views, in an empty folder; its address.
+    """The ingest service without live views and lake export, in an empty folder; its address.
 
     dedup: False takes the event id out of the contract's options.
     """
@@ -40,6 +40,7 @@ def ingest_service(*, dedup: bool = True) -> Iterator[str]:
         folder = Path(name)
         proto = PROJECT / "proto" if dedup else _without_event_id(folder / "proto")
         options = ["--data", folder / "data", "--proto", proto, "--listen", "127.0.0.1:0", "--http-listen", "none"]
+        options += ["--export-interval", "0"]
         command = [sys.executable, "-m", "ingest_service", *map(str, options)]
         with (folder / "service.log").open("wb") as log:
             process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=log)

@@ -48,7 +48,8 @@ def kafka_topic(*, fsync: bool) -> Iterator[Peer]:
     except ModuleNotFoundError:
         raise PeerMissing("the Python package confluent-kafka is not installed") from None
     with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as name, _broker(Path(name)) as address:
-        servers = {"bootstrap.servers": address}
+        # Until the broker listens, its client would log every attempt.
+        servers = {"bootstrap.servers": address, "log_level": 0}
         config = {"flush.messages": "1"} if fsync else {}
         topic = NewTopic("order_lines", num_partitions=1, replication_factor=1, config=config)
         admin = AdminClient(servers)
