@@ -15,7 +15,7 @@ from retail.v1 import order_line_pb2
 from tidemill.local.errors import LocalError
 from tidemill.local.postgres import SETTINGS, Postgres
 
-BATCH_ROWS = 5_000
+BATCH_ROWS = 10_000
 _SETTINGS = {**SETTINGS, "synchronous_commit": "on", "shared_buffers": "512MB", "max_wal_size": "4GB"}
 _TABLE = """
 create table order_lines (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.peers.peer import Peer, PeerMissing
 
-BATCH_ROWS = 5_000
+BATCH_ROWS = 10_000
 
 
 @contextmanager

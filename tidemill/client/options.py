@@ -13,8 +13,8 @@ MESSAGE_BYTES_MAX = 64 << 20
 class ProducerOptions:
     """What a producer goes by; a value that is wrong raises ValueError when the options are made.
 
-    batch_rows: rows in a batch at the most. Default 5,000.
-    batch_bytes: bytes of events in a batch at the most (a larger event is a batch of its own). Default 1 MiB.
+    batch_rows: rows in a batch at the most. Default 10,000.
+    batch_bytes: bytes of events in a batch at the most (a larger event is a batch of its own). Default 2 MiB.
     linger_ms: how long rows wait for others while batches are on their way; with none on its way they leave at once.
         Default 2 ms.
     table_rows, table_bytes: rows and bytes in a slice of a table at the most. Default 25,000 and 4 MiB.
@@ -25,8 +25,8 @@ class ProducerOptions:
     compression: "none" (default), or "gzip": less on the network for more work at both ends.
     """
 
-    batch_rows: int = 5_000
-    batch_bytes: int = 1 << 20
+    batch_rows: int = 10_000
+    batch_bytes: int = 2 << 20
     linger_ms: float = 2.0
     table_rows: int = 25_000
     table_bytes: int = 4 << 20
