@@ -22,7 +22,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "contract": ("tidemill.cli.contract:contract", "Contracts: check a change, apply it."),
     "stream": ("tidemill.cli.stream:stream", "Streams: list, show."),
     "view": ("tidemill.cli.view:view", "Live views: list, query."),
-    "quarantine": ("tidemill.cli.quarantine:quarantine", "Rows that broke their contract: list."),
+    "quarantine": ("tidemill.cli.quarantine:quarantine", "Rows that broke their contract: list, show, replay."),
     "data": ("tidemill.cli.data:data", "The data folder: verify, usage, backup, restore."),
     "key": ("tidemill.cli.key:key", "API keys: create, list, revoke."),
     "sql": ("tidemill.cli.sql:sql", "Ask the published warehouse, in SQL."),
