@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -14,8 +13,6 @@ from ingest_service.contracts.contract import Column
 from ingest_service.contracts.decode import search
 from ingest_service.contracts.field_column import TIMESTAMP_TYPE
 from ingest_service.errors import BadRequest
-
-TypeTest = Callable[[pa.DataType], bool]
 
 
 @dataclass(frozen=True, slots=True)

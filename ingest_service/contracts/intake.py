@@ -130,15 +130,7 @@ class Intake:
                 broken += self._judge.broken(message_of(row))
             except DecodeError as error:
                 broken.append(self._malformed(str(error)))
-            broken += [
-                Broken(
-                    rule.rule,
-                    rule.column,
-                    f"expected {rule.expected}, came {shown_scalar(rows.columns[rule.column][row])}",
-                )
-                for rule, mask in own
-                if not mask[row].as_py()
-            ]
+            broken += [_own_broken(rule, rows, row) for rule, mask in own if not mask[row].as_py()]
             verdict = self._judge.first(broken)
             if verdict is not None:
                 rejected[row] = verdict

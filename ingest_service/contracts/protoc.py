@@ -13,7 +13,6 @@ from google.protobuf import descriptor_pb2, duration_pb2, field_mask_pb2, timest
 from ingest_service.errors import ConfigError, ContractError
 
 OPTIONS_FILE = "tidemill/v1/options.proto"
-VALIDATE_FILE = "buf/validate/validate.proto"
 TIMEOUT_S = 60
 """protoc takes milliseconds; a run that takes this long hangs."""
 

@@ -63,7 +63,7 @@ class Log:
         self.spec = spec
         self.schema = with_system_columns(spec.schema)
         self.tail = Tail(settings.tail_bytes)
-        self._folder, self._clock, self._files, self._settings = folder, clock, files, settings
+        self._folder, self._clock, self._files = folder, clock, files
         dedup = DedupWindow(settings.dedup_ids_max, settings.dedup_age_s * 1_000_000) if spec.event_id else None
         self._state = LogState(
             Producers(settings.producers_max, settings.producer_expiry_s * 1_000_000),

@@ -36,10 +36,10 @@ STOP_GRACE_S = 2.0
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # Without this a second service on the same port would silently take half of the calls.
     # What is read ahead of a call that waits for its turn. gRPC would let it grow by what the network could carry.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", READ_AHEAD_BYTES),
+    # Without this a second service on the same port would silently take half of the calls.
     ("grpc.so_reuseport", 0),
     # A client that is gone without a word is noticed within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
