@@ -13,13 +13,14 @@ class ViewColumn:
     """A column of a view.
 
     type: its DuckDB type. exact: live and batch must be equal; otherwise they may differ by relative_tolerance,
-    relative to batch.
+    relative to batch. rank_error: of an approximate quantile q; live lies between the exact ones of q less and plus it.
     """
 
     name: str
     type: str
     exact: bool
     relative_tolerance: float
+    rank_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
