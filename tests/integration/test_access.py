@@ -274,7 +274,7 @@ def test_clients_need_a_certificate_where_it_is_asked_for(tmp_path):
     try:
         mine = tidemill.Credentials(ca=process.ca, cert=cert, key=key)
         with tidemill.connect(process.address, credentials=mine, wait_s=20) as tm:
-            assert [each.stream for each in tm.streams()] == ["order_lines"]
+            assert "order_lines" in [each.stream for each in tm.streams()]
         with tidemill.connect(process.address, tls=process.ca) as tm, pytest.raises(tidemill.ServiceUnavailable):
             tm.streams()
     finally:

@@ -126,7 +126,7 @@ def test_a_simulated_day_is_counted_the_same_on_both_sides(ingest: Any) -> None:
     day = simulate_day(dt.date(2025, 3, 4), seed=5, lines=5_000)
     with tidemill.connect(ingest.address) as tm:
         acked = tm.stream("order_lines").send_table(day.table).result(60)
-        status = tm.streams()[0]
+        status = tm.stream_status("order_lines")
     truth = day.truth
     assert (acked.appended, acked.duplicate, acked.quarantined) == (truth.good, truth.resent, truth.broken)
     counts = status.counts

@@ -106,7 +106,7 @@ def test_tables_prepared_events_and_views(ingest: Any, event_id: MakeId) -> None
             rows = await view.query(after=ack, country="UK")
             assert rows.rows()[0]["lines"] == 8
             assert (await view.status()).rows == 1
-            assert [each.stream for each in await tm.streams()] == ["order_lines"]
+            assert [each.stream for each in await tm.streams()] == ["order_lines", "readings", "web_requests"]
             assert [each.view for each in await tm.views()] == ["sales_by_minute"]
             assert (await tm.export("order_lines")).lake_offset == 8
             assert (await tm.quarantine("order_lines")).total == 0

@@ -1,0 +1,1 @@
+"""Stubs generated from proto/sensors/v1; see CONTRIBUTING.md."""

@@ -1,0 +1,1 @@
+"""Stubs generated from proto/web; see CONTRIBUTING.md."""

@@ -1,0 +1,1 @@
+"""Stubs generated from proto/web/v1; see CONTRIBUTING.md."""
