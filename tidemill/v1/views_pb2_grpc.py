@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ViewServiceStub:
-    """Tells of live views and reads them.
+    """Tells of live views, reads them, and changes which there are.
     """
 
     def __init__(self, channel):
@@ -45,14 +45,34 @@ class ViewServiceStub:
                 request_serializer=tidemill_dot_v1_dot_views__pb2.QueryViewRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_views__pb2.QueryViewResponse.FromString,
                 _registered_method=True)
+        self.WatchView = channel.unary_stream(
+                '/tidemill.v1.ViewService/WatchView',
+                request_serializer=tidemill_dot_v1_dot_views__pb2.WatchViewRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_views__pb2.WatchViewResponse.FromString,
+                _registered_method=True)
+        self.ApplyViews = channel.unary_unary(
+                '/tidemill.v1.ViewService/ApplyViews',
+                request_serializer=tidemill_dot_v1_dot_views__pb2.ApplyViewsRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_views__pb2.ApplyViewsResponse.FromString,
+                _registered_method=True)
+        self.RebuildView = channel.unary_unary(
+                '/tidemill.v1.ViewService/RebuildView',
+                request_serializer=tidemill_dot_v1_dot_views__pb2.RebuildViewRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_views__pb2.RebuildViewResponse.FromString,
+                _registered_method=True)
+        self.ConfirmReconciled = channel.unary_unary(
+                '/tidemill.v1.ViewService/ConfirmReconciled',
+                request_serializer=tidemill_dot_v1_dot_views__pb2.ConfirmReconciledRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_views__pb2.ConfirmReconciledResponse.FromString,
+                _registered_method=True)
 
 
 class ViewServiceServicer:
-    """Tells of live views and reads them.
+    """Tells of live views, reads them, and changes which there are.
     """
 
     def ListViews(self, request, context):
-        """All live views.
+        """All live views, and the models that can't be any.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +80,34 @@ class ViewServiceServicer:
 
     def QueryView(self, request, context):
         """A view's rows, as they are or as they were sealed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchView(self, request, context):
+        """A view's changes, from where the request says on, for as long as the caller listens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyViews(self, request, context):
+        """Puts another manifest in force: its models are the live views from now on, also after a restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RebuildView(self, request, context):
+        """Makes a view's rows anew from the first event on, while the ones that are there serve.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmReconciled(self, request, context):
+        """Says that a sealed copy of a view and its batch model agree: its windows may leave once their retention is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +126,26 @@ def add_ViewServiceServicer_to_server(servicer, server):
                     request_deserializer=tidemill_dot_v1_dot_views__pb2.QueryViewRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_views__pb2.QueryViewResponse.SerializeToString,
             ),
+            'WatchView': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchView,
+                    request_deserializer=tidemill_dot_v1_dot_views__pb2.WatchViewRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_views__pb2.WatchViewResponse.SerializeToString,
+            ),
+            'ApplyViews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyViews,
+                    request_deserializer=tidemill_dot_v1_dot_views__pb2.ApplyViewsRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_views__pb2.ApplyViewsResponse.SerializeToString,
+            ),
+            'RebuildView': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebuildView,
+                    request_deserializer=tidemill_dot_v1_dot_views__pb2.RebuildViewRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_views__pb2.RebuildViewResponse.SerializeToString,
+            ),
+            'ConfirmReconciled': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmReconciled,
+                    request_deserializer=tidemill_dot_v1_dot_views__pb2.ConfirmReconciledRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_views__pb2.ConfirmReconciledResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tidemill.v1.ViewService', rpc_method_handlers)
@@ -87,7 +155,7 @@ def add_ViewServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ViewService:
-    """Tells of live views and reads them.
+    """Tells of live views, reads them, and changes which there are.
     """
 
     @staticmethod
@@ -134,6 +202,114 @@ class ViewService:
             '/tidemill.v1.ViewService/QueryView',
             tidemill_dot_v1_dot_views__pb2.QueryViewRequest.SerializeToString,
             tidemill_dot_v1_dot_views__pb2.QueryViewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tidemill.v1.ViewService/WatchView',
+            tidemill_dot_v1_dot_views__pb2.WatchViewRequest.SerializeToString,
+            tidemill_dot_v1_dot_views__pb2.WatchViewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyViews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ViewService/ApplyViews',
+            tidemill_dot_v1_dot_views__pb2.ApplyViewsRequest.SerializeToString,
+            tidemill_dot_v1_dot_views__pb2.ApplyViewsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ViewService/RebuildView',
+            tidemill_dot_v1_dot_views__pb2.RebuildViewRequest.SerializeToString,
+            tidemill_dot_v1_dot_views__pb2.RebuildViewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmReconciled(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.ViewService/ConfirmReconciled',
+            tidemill_dot_v1_dot_views__pb2.ConfirmReconciledRequest.SerializeToString,
+            tidemill_dot_v1_dot_views__pb2.ConfirmReconciledResponse.FromString,
             options,
             channel_credentials,
             insecure,
