@@ -1,4 +1,4 @@
-"""The expectations, as code: one suite on the source, one on each mart.
+"""The expectations, as code: one suite on each source, one on each mart.
 
 Severity is either STOP (a promise that was broken: nothing is published) or WARN (a fact worth knowing: reported, and
 the day goes on). What the README of the retail set lists as dirty is WARN: those rows are real, and the contract lets
@@ -32,18 +32,31 @@ class Suite:
 
 
 def source_suites(run: Run) -> list[Suite]:
-    """Give the suite on the run's dates in the lake: view `order_lines` below the seal offset."""
+    """Give the suites on the run's dates in the lake: a view for each stream, of the rows below its seal offset.
+
+    A stream that never had an event has none: there is nothing to promise, and nothing to report each day.
+    """
+    suites = {"order_lines": _order_lines, "web_requests": _web_requests, "readings": _readings}
+    return [suites[name](run) for name, pin in run.streams.items() if pin.seal_offset and name in suites]
+
+
+def _rows(run: Run, stream: str, derived: str) -> str:
+    """Give the query of a stream's rows of the run's dates, with derived columns after its own."""
+    dates = f"event_date between date '{run.date}' and date '{run.last_date}'"
+    return f"select *, {derived} from {stream} where {dates} and _offset < {run.streams[stream].seal_offset}"
+
+
+def _order_lines(run: Run) -> Suite:
     import great_expectations.expectations as e
 
-    below = run.streams["order_lines"].seal_offset
-    dates = f"event_date between date '{run.date}' and date '{run.last_date}'"
     # What takes a regular expression is a column of its own: GX has none for DuckDB. No question mark in it either:
     # GX takes it for a parameter.
-    query = (
-        r"select *, regexp_full_match(invoice_no, '[A-Z]{0,1}[0-9]{6}') as invoice_no_has_its_form, "
+    query = _rows(
+        run,
+        "order_lines",
+        r"regexp_full_match(invoice_no, '[A-Z]{0,1}[0-9]{6}') as invoice_no_has_its_form, "
         r"regexp_full_match(stock_code, '[0-9]{5}[A-Za-z]*') as stock_code_is_a_product, "
-        "description = trim(description) as description_is_trimmed "
-        f"from order_lines where {dates} and _offset < {below}"  # a number, and dates
+        "description = trim(description) as description_is_trimmed",
     )
     stop = (
         e.ExpectColumnValuesToNotBeNull(column="event_id", severity=STOP),
@@ -69,7 +82,66 @@ def source_suites(run: Run) -> list[Suite]:
         e.ExpectCompoundColumnsToBeUnique(column_list=["invoice_no", "stock_code"], severity=WARN),
         e.ExpectColumnValuesToBeInSet(column="stock_code_is_a_product", value_set=[True], severity=WARN),
     )
-    return [Suite("source_order_lines", query, ("_offset", "event_id"), stop + warn)]
+    return Suite("source_order_lines", query, ("_offset", "event_id"), stop + warn)
+
+
+def _web_requests(run: Run) -> Suite:
+    import great_expectations.expectations as e
+
+    # The host is checked by a column of its own: what a check does not accept is shown, and it tells who asked.
+    query = _rows(
+        run,
+        "web_requests",
+        r"regexp_full_match(method, '[A-Z]{1,20}') as method_has_its_form, "
+        "length(host) between 1 and 253 as host_has_its_length, starts_with(url, '/') as url_is_a_path",
+    )
+    stop = (
+        e.ExpectColumnValuesToNotBeNull(column="event_id", severity=STOP),
+        e.ExpectColumnValuesToBeUnique(column="event_id", severity=STOP),
+        e.ExpectColumnValuesToBeUnique(column="_offset", severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="requested_at", severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="host_has_its_length", severity=STOP),
+        e.ExpectColumnValuesToBeInSet(column="host_has_its_length", value_set=[True], severity=STOP),
+        e.ExpectColumnValuesToBeInSet(column="method_has_its_form", value_set=[True], severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="url", severity=STOP),
+        e.ExpectColumnValuesToBeBetween(column="status", min_value=100, max_value=599, severity=STOP),
+        e.ExpectColumnValuesToBeBetween(column="bytes", min_value=0, severity=STOP),
+    )
+    warn = (
+        e.ExpectTableRowCountToBeBetween(min_value=1, severity=WARN),
+        e.ExpectColumnValuesToBeBetween(column="status", max_value=499, severity=WARN),
+        e.ExpectColumnValuesToBeInSet(column="url_is_a_path", value_set=[True], severity=WARN),
+    )
+    return Suite("source_web_requests", query, ("_offset", "event_id"), stop + warn)
+
+
+def _readings(run: Run) -> Suite:
+    import great_expectations.expectations as e
+
+    query = _rows(
+        run,
+        "readings",
+        "isfinite(value) as value_is_finite, "
+        "unit <> 'percent' or value between 0 and 100 as percentage_is_between_0_and_100, "
+        "metric <> 'used_percent' or unit = 'percent' as metric_has_its_unit",
+    )
+    stop = (
+        e.ExpectColumnValuesToNotBeNull(column="event_id", severity=STOP),
+        e.ExpectColumnValuesToBeUnique(column="event_id", severity=STOP),
+        e.ExpectColumnValuesToBeUnique(column="_offset", severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="measured_at", severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="host", severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="sensor", severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="metric", severity=STOP),
+        e.ExpectColumnValuesToNotBeNull(column="unit", severity=STOP),
+        e.ExpectColumnValuesToBeInSet(column="value_is_finite", value_set=[True], severity=STOP),
+    )
+    warn = (
+        e.ExpectTableRowCountToBeBetween(min_value=1, severity=WARN),
+        e.ExpectColumnValuesToBeInSet(column="percentage_is_between_0_and_100", value_set=[True], severity=WARN),
+        e.ExpectColumnValuesToBeInSet(column="metric_has_its_unit", value_set=[True], severity=WARN),
+    )
+    return Suite("source_readings", query, ("_offset", "event_id"), stop + warn)
 
 
 def mart_suites(run: Run) -> list[Suite]:
