@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidemill.client.ack import Ack, Acked, Rejected, RowVerdict, TableAck, TableAcked, Verdict
-    from tidemill.client.applied import AppliedContract, ContractChange
+    from tidemill.client.applied import AppliedContract, AppliedView, ContractChange, DefinitionChange
     from tidemill.client.client import DEFAULT_ADDRESS, Client, connect
     from tidemill.client.counts import SendCounts
     from tidemill.client.credentials import Credentials
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Seal,
         StreamStatus,
         ViewColumn,
+        ViewState,
         ViewStatus,
     )
     from tidemill.client.options import ProducerOptions
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tidemill.client.read import Reading
     from tidemill.client.stream import Stream
     from tidemill.client.view import View, ViewRows
+    from tidemill.client.watch import ViewChange, Watch
     from tidemill.errors import (
         AccessDenied,
         BadEvent,
@@ -65,12 +67,12 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "tidemill.client.ack": ("Ack", "Acked", "Rejected", "RowVerdict", "TableAck", "TableAcked", "Verdict"),
-    "tidemill.client.applied": ("AppliedContract", "ContractChange"),
+    "tidemill.client.applied": ("AppliedContract", "AppliedView", "ContractChange", "DefinitionChange"),
     "tidemill.client.client": ("DEFAULT_ADDRESS", "Client", "connect"),
     "tidemill.client.credentials": ("Credentials",),
     "tidemill.client.models": (
         "Counts", "Export", "Quarantine", "QuarantinedRow", "Rates", "Replay", "Seal", "StreamStatus", "ViewColumn",
-        "ViewStatus",
+        "ViewState", "ViewStatus",
     ),
     "tidemill.client.delivery": ("ProducerState",),
     "tidemill.client.options": ("ProducerOptions",),
@@ -79,6 +81,7 @@ _NAMES = {
     "tidemill.client.read": ("Reading",),
     "tidemill.client.stream": ("Stream",),
     "tidemill.client.view": ("View", "ViewRows"),
+    "tidemill.client.watch": ("ViewChange", "Watch"),
     "tidemill.errors": (
         "AccessDenied", "BadEvent", "BadQuery", "BadTable", "ClientClosed", "InputError", "MissingExtra", "NotFound",
         "OutOfSequence", "OutboxError", "RequestRefused", "RowQuarantined", "SendBufferFull", "ServiceBusy",
@@ -93,6 +96,7 @@ __all__ = [
     "Ack",
     "Acked",
     "AppliedContract",
+    "AppliedView",
     "BadEvent",
     "BadQuery",
     "BadTable",
@@ -101,6 +105,7 @@ __all__ = [
     "ContractChange",
     "Counts",
     "Credentials",
+    "DefinitionChange",
     "Export",
     "InputError",
     "MissingExtra",
@@ -133,10 +138,13 @@ __all__ = [
     "TidemillError",
     "Verdict",
     "View",
+    "ViewChange",
     "ViewColumn",
     "ViewRows",
+    "ViewState",
     "ViewStatus",
     "WaitTimeout",
+    "Watch",
     "__version__",
     "connect",
 ]

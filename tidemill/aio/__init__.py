@@ -21,5 +21,8 @@ from tidemill.aio.client import AsyncClient, connect
 from tidemill.aio.reading import AsyncReading
 from tidemill.aio.stream import AsyncStream
 from tidemill.aio.view import AsyncView
+from tidemill.aio.watch import AsyncWatch
 
-__all__ = ["AsyncAck", "AsyncClient", "AsyncReading", "AsyncStream", "AsyncTableAck", "AsyncView", "connect"]
+__all__ = [
+    "AsyncAck", "AsyncClient", "AsyncReading", "AsyncStream", "AsyncTableAck", "AsyncView", "AsyncWatch", "connect",
+]  # fmt: skip

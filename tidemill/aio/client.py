@@ -15,7 +15,7 @@ from tidemill.aio.threads import Threads
 from tidemill.aio.view import AsyncView
 from tidemill.client import client as blocking
 from tidemill.client.ack import Rejected
-from tidemill.client.applied import AppliedContract
+from tidemill.client.applied import AppliedContract, AppliedView
 from tidemill.client.credentials import Credentials
 from tidemill.client.models import Export, Quarantine, Replay, Seal, StreamStatus, ViewStatus
 from tidemill.client.options import ProducerOptions
@@ -138,6 +138,13 @@ class AsyncClient:
         return await threads.run(
             client.apply_contract, descriptors, message_type, check_only=check_only, timeout_s=timeout_s
         )
+
+    async def apply_views(
+        self, manifest: bytes, *, check_only: bool = False, timeout_s: float = 120
+    ) -> list[AppliedView]:
+        """Make a manifest's models the live views, also after a restart; see `Client.apply_views`."""
+        client, threads = self._parts()
+        return await threads.run(client.apply_views, manifest, check_only=check_only, timeout_s=timeout_s)
 
     async def wait_ready(self, timeout_s: float = 10.0) -> None:
         """Wait until the service answers; raises ServiceUnavailable."""

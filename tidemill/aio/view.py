@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.aio.ack import AsyncAck, AsyncTableAck
 from tidemill.aio.threads import Threads
+from tidemill.aio.watch import AsyncWatch
 from tidemill.client.models import ViewStatus
 from tidemill.client.view import After, Condition, View, ViewRows
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AsyncView:
-    """Reads one live view; made by `AsyncClient.view`."""
+    """One live view; made by `AsyncClient.view`."""
 
     def __init__(self, view: View, threads: Threads) -> None:
         self._view = view
@@ -40,13 +41,15 @@ class AsyncView:
         limit: int = 0,
         wait_s: float = 10.0,
         arrow: bool | None = None,
+        window_state: bool = False,
         **equal: object,
     ) -> ViewRows:
         """The view's rows for which every condition holds; see `View.query`."""
         covered = await after if isinstance(after, AsyncAck | AsyncTableAck) else after
         return await self._threads.run(
             self._view.query,
-            after=covered, where=where, order_by=order_by, limit=limit, wait_s=wait_s, arrow=arrow, **equal,
+            after=covered, where=where, order_by=order_by, limit=limit, wait_s=wait_s, arrow=arrow,
+            window_state=window_state, **equal,
         )  # fmt: skip
 
     async def sealed(
@@ -54,3 +57,23 @@ class AsyncView:
     ) -> pa.Table:
         """The rows as they were copied when these dates were sealed; see `View.sealed`."""
         return await self._threads.run(self._view.sealed, first_date, last_date, seal_offset, wait_s=wait_s)
+
+    def watch(
+        self,
+        *,
+        where: Iterable[Condition] = (),
+        resume: str = "",
+        only_new: bool = False,
+        arrow: bool | None = None,
+        **equal: object,
+    ) -> AsyncWatch:
+        """The view's changes as they are committed, for `async for`; see `View.watch`."""
+        return AsyncWatch(self._view.watch(where=where, resume=resume, only_new=only_new, arrow=arrow, **equal))
+
+    async def rebuild(self) -> None:
+        """Make the view's rows anew from the stream's first event on; see `View.rebuild`."""
+        await self._threads.run(self._view.rebuild)
+
+    async def confirm_reconciled(self, first_date: dt.date, last_date: dt.date, seal_offset: int) -> None:
+        """Say that the copy of these dates agrees with batch; see `View.confirm_reconciled`."""
+        await self._threads.run(self._view.confirm_reconciled, first_date, last_date, seal_offset)

@@ -13,7 +13,7 @@ from typing import Self
 from google.protobuf import descriptor_pb2
 
 from tidemill.client.ack import Rejected
-from tidemill.client.applied import AppliedContract, to_applied
+from tidemill.client.applied import AppliedContract, AppliedView, to_applied
 from tidemill.client.channel import Connection
 from tidemill.client.credentials import Credentials
 from tidemill.client.delivery import open_producer
@@ -33,7 +33,7 @@ from tidemill.client.outbox import Outbox
 from tidemill.client.outbox_file import OutboxFile
 from tidemill.client.producer import Producer
 from tidemill.client.stream import Stream
-from tidemill.client.view import View, list_views
+from tidemill.client.view import View, apply_views, list_views
 from tidemill.errors import ClientClosed, TidemillError
 from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
@@ -98,7 +98,7 @@ class Client:
 
     def view(self, name: str) -> View:
         """The live view of that name; whether it exists shows at the first query."""
-        return View(self._connection, name)
+        return View(self._connection, name, self._options.retry_for_s)
 
     def streams(self) -> list[StreamStatus]:
         """All streams, by name."""
@@ -174,6 +174,15 @@ class Client:
         )
         response = self._connection.call(self._service.ApplyContract, request, timeout_s)
         return [to_applied(contract) for contract in response.contracts]
+
+    def apply_views(self, manifest: bytes, *, check_only: bool = False, timeout_s: float = 120) -> list[AppliedView]:
+        """Make a manifest's models the live views, also after a restart, or say what that would do (`check_only`).
+
+        manifest: dbt's, with the compiled SQL of its live models; `tidemill view apply` makes one. Views that it does
+        not have end; a model that can't be a live view is REFUSED, with the reason, and stops no other.
+        Raises RequestRefused for what is no such manifest.
+        """
+        return apply_views(self._connection, manifest, check_only, timeout_s)
 
     def wait_ready(self, timeout_s: float = 10.0) -> None:
         """Wait until the service answers; raises ServiceUnavailable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from enum import StrEnum
 
 from google.protobuf import timestamp_pb2
 
@@ -129,17 +130,43 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class ViewColumn:
-    """A live view's column, its DuckDB type, and how live and batch are compared."""
+    """A live view's column, its DuckDB type, and how live and batch are compared.
+
+    exact: they must be equal; otherwise they may differ by relative_tolerance, relative to batch. rank_error: of an
+    approximate quantile q; live lies between the exact ones of q less and of q plus it.
+    """
 
     name: str
     type: str
     exact: bool
     relative_tolerance: float
+    rank_error: float = 0.0
+
+
+class ViewState(StrEnum):
+    """What a live view does at present.
+
+    FOLLOWING: it takes in events as they arrive. REBUILDING: its rows are made anew beside those that serve. STOPPED:
+    something in its rows, or in its store, keeps it from going on. REFUSED: its model can't be a live view.
+    """
+
+    FOLLOWING = "following"
+    REBUILDING = "rebuilding"
+    STOPPED = "stopped"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """Where a live view is; `lag` is how many durable events it does not cover yet."""
+    """Where a live view is: it covers everything strictly below `offset`.
+
+    lag: how many durable events it does not cover yet; lag_ms: for how long it has not covered all of them.
+    error: why it stands still, or why its rebuild failed, or "". watermark: windows that end at or before it are
+    closed; None before the first event. retain_s: how long windows stay after their end, in seconds; 0: for ever.
+    expired_before: windows (in views of events: events) that began before it have left. rebuild_offset: how far a
+    rebuild is; None when there is none. sql: the compiled model. bounds_sql: what bounds its approximate quantiles.
+    A model that was refused has a name, a state and an error, and nothing else.
+    """
 
     view: str
     stream: str
@@ -151,6 +178,14 @@ class ViewStatus:
     error: str
     definition_hash: str
     columns: tuple[ViewColumn, ...]
+    state: ViewState = ViewState.FOLLOWING
+    lag_ms: int = 0
+    watermark: dt.datetime | None = None
+    retain_s: int = 0
+    expired_before: dt.datetime | None = None
+    rebuild_offset: int | None = None
+    sql: str = ""
+    bounds_sql: str = ""
 
 
 def to_datetime(stamp: timestamp_pb2.Timestamp) -> dt.datetime:
@@ -225,7 +260,7 @@ def to_quarantine(response: streams_pb2.ListQuarantineResponse) -> Quarantine:
 
 def to_view_column(column: views_pb2.ViewColumn) -> ViewColumn:
     """A view's column as the service tells it."""
-    return ViewColumn(column.name, column.type, column.exact, column.relative_tolerance)
+    return ViewColumn(column.name, column.type, column.exact, column.relative_tolerance, column.rank_error)
 
 
 def to_view_status(status: views_pb2.ViewStatus) -> ViewStatus:
@@ -241,4 +276,25 @@ def to_view_status(status: views_pb2.ViewStatus) -> ViewStatus:
         error=status.error,
         definition_hash=status.definition_hash,
         columns=tuple(to_view_column(column) for column in status.columns),
+        state=_view_state(status),
+        lag_ms=status.lag_ms,
+        watermark=to_datetime(status.watermark) if status.HasField("watermark") else None,
+        retain_s=status.retain_s,
+        expired_before=to_datetime(status.expired_before) if status.HasField("expired_before") else None,
+        rebuild_offset=status.rebuild_offset if status.HasField("rebuild_offset") else None,
+        sql=status.sql,
+        bounds_sql=status.bounds_sql,
     )
+
+
+_STATES = {
+    views_pb2.VIEW_STATE_FOLLOWING: ViewState.FOLLOWING,
+    views_pb2.VIEW_STATE_REBUILDING: ViewState.REBUILDING,
+    views_pb2.VIEW_STATE_STOPPED: ViewState.STOPPED,
+    views_pb2.VIEW_STATE_REFUSED: ViewState.REFUSED,
+}
+
+
+def _view_state(status: views_pb2.ViewStatus) -> ViewState:
+    """A service that is older, or newer, than this may tell a state that is not known here."""
+    return _STATES.get(status.state, ViewState.STOPPED if status.error else ViewState.FOLLOWING)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-import grpc
-
-from tidemill.client.read_progress import Patience, ReadProgress
+from tidemill.client.lasting import LastingCall
+from tidemill.client.read_progress import ReadProgress
 from tidemill.client.table import import_pyarrow
-from tidemill.errors import ClientClosed
 from tidemill.v1 import read_pb2
 
 Item = TypeVar("Item")
@@ -36,12 +33,12 @@ class Reading(Generic[Item]):
         address: str,
         retry_for_s: float,
     ) -> None:
-        self._read, self._progress, self._unpack, self._address = read, progress, unpack, address
-        self._patience = Patience(address, retry_for_s)
+        self._progress, self._unpack = progress, unpack
+        self._call: LastingCall[read_pb2.ReadResponse] = LastingCall(
+            lambda: read(progress.request()), address, retry_for_s
+        )
         self._items: Iterator[tuple[Item, int]] = iter(())
         self._next_offset: int | None = None
-        self._call: Any = None
-        self._closed = threading.Event()
 
     @property
     def next_offset(self) -> int | None:
@@ -57,7 +54,7 @@ class Reading(Generic[Item]):
         return self
 
     def __next__(self) -> Item:
-        while not self._closed.is_set():
+        while not self._call.closed:
             item = next(self._items, None)
             if item is not None:
                 self._next_offset = item[1]
@@ -72,7 +69,7 @@ class Reading(Generic[Item]):
 
     def take(self) -> list[tuple[Item, int]]:
         """The next rows that came together, each with one above its offset; empty at the end."""
-        while not self._closed.is_set():
+        while not self._call.closed:
             if items := list(self._items):
                 self._next_offset = items[-1][1]
                 return items
@@ -86,10 +83,8 @@ class Reading(Generic[Item]):
 
     def close(self) -> None:
         """End the call; from any thread. Whoever waits for the next row gets to the end."""
-        self._closed.set()
+        self._call.close()
         self._items = iter(())
-        if self._call is not None:
-            self._call.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -101,23 +96,10 @@ class Reading(Generic[Item]):
 
     def _response(self) -> read_pb2.ReadResponse | None:
         """The next response; None at the end."""
-        while not self._closed.is_set() and not self._progress.done:
-            try:
-                if self._call is None:
-                    self._call = self._read(self._progress.request())
-                response: read_pb2.ReadResponse | None = next(self._call, None)
-            except grpc.RpcError as error:
-                self._call = None
-                if not self._closed.is_set():
-                    self._closed.wait(self._patience.wait_s(error))
-                continue
-            except ValueError as error:  # gRPC says so when the channel is closed
-                raise ClientClosed(f"the client of {self._address} is closed") from error
-            if response is not None:
-                self._progress.take(response)
-                self._patience.progress()
-            return response
-        return None
+        response = None if self._progress.done else self._call.next()
+        if response is not None:
+            self._progress.take(response)
+        return response
 
 
 def messages(message: type[Item]) -> Unpack[Item]:

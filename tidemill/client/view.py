@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tidemill.client.ack import Ack, Acked, TableAck, TableAcked
+from tidemill.client.applied import AppliedView, to_applied_view
 from tidemill.client.channel import Connection
-from tidemill.client.models import ViewColumn, ViewStatus, to_datetime, to_view_column, to_view_status
+from tidemill.client.models import ViewStatus, to_datetime, to_view_status
+from tidemill.client.options import ProducerOptions
+from tidemill.client.rows import Rows
 from tidemill.client.table import import_pyarrow
-from tidemill.client.values import Value, make_filter, read_rows
+from tidemill.client.values import make_filter
+from tidemill.client.watch import Watch
 from tidemill.errors import NotFound
 from tidemill.v1 import views_pb2, views_pb2_grpc
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
+
+RETRY_FOR_S = ProducerOptions().retry_for_s
 
 After = Ack | Acked | TableAck | TableAcked | int | None
 """What a query waits for: an ack's rows, or an offset below which everything must be covered."""
@@ -26,68 +31,26 @@ Condition = tuple[str, str, object]
 """Column, operator (= != < <= > >=) and value."""
 
 
-class ViewRows:
+class ViewRows(Rows):
     """Rows of a view at one offset: iterate over them, or take them as dicts, Arrow or pandas."""
 
     def __init__(self, response: views_pb2.QueryViewResponse) -> None:
-        self._response = response
-        self._table: pa.Table | None = None
-        self._rows: list[dict[str, Value]] | None = None
-
-    @property
-    def offset(self) -> int:
-        """The rows are those of the log strictly below this offset."""
-        return self._response.offset
+        super().__init__(response)
+        self._watermark = to_datetime(response.watermark) if response.HasField("watermark") else None
 
     @property
     def watermark(self) -> dt.datetime | None:
         """The view's watermark at that offset; None before the first event."""
-        response = self._response
-        return to_datetime(response.watermark) if response.HasField("watermark") else None
-
-    @property
-    def columns(self) -> tuple[ViewColumn, ...]:
-        """The columns with their types."""
-        return tuple(to_view_column(column) for column in self._response.columns)
-
-    def rows(self) -> list[dict[str, Value]]:
-        """The rows as dicts; decimals are Decimal, times are datetime in UTC, dates are date."""
-        if self._rows is None:
-            if self._response.arrow:
-                self._rows = self.to_arrow().to_pylist()
-            else:
-                self._rows = read_rows(self._response.columns, self._response.values)
-        return self._rows
-
-    def to_arrow(self) -> pa.Table:
-        """The rows as an Arrow table. Needs pyarrow, at the time of the query too."""
-        pa = import_pyarrow("to_arrow")
-        if self._table is None:
-            if self._response.arrow:
-                with pa.ipc.open_stream(self._response.arrow) as reader:
-                    self._table = reader.read_all()
-            else:
-                self._table = pa.Table.from_pylist(self.rows())
-        return self._table
-
-    def to_pandas(self) -> pd.DataFrame:
-        """The rows as a pandas frame. Needs pyarrow and pandas."""
-        return self.to_arrow().to_pandas()
-
-    def __len__(self) -> int:
-        if self._response.arrow:
-            return int(self.to_arrow().num_rows)
-        return len(self._response.values)
-
-    def __iter__(self) -> Iterator[dict[str, Value]]:
-        return iter(self.rows())
+        return self._watermark
 
 
 class View:
-    """Reads one live view; made by `Client.view`. Thread-safe."""
+    """One live view; made by `Client.view`. Thread-safe."""
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(self, connection: Connection, name: str, retry_for_s: float = RETRY_FOR_S) -> None:
+        """retry_for_s: how long a watch makes a call that is lost again without progress, in seconds."""
         self._connection = connection
+        self._retry_for_s = retry_for_s
         self._service = connection.stub(views_pb2_grpc.ViewServiceStub)
         self.name = name
 
@@ -109,6 +72,7 @@ class View:
         limit: int = 0,
         wait_s: float = 10.0,
         arrow: bool | None = None,
+        window_state: bool = False,
         **equal: object,
     ) -> ViewRows:
         """The view's rows for which every condition holds.
@@ -118,18 +82,22 @@ class View:
         where: conditions such as `("revenue", ">", 100)`; equal: columns that must equal a value, `country="France"`.
         order_by: columns to sort by, one after another; "-" in front: descending. limit: rows at the most; 0: all.
         arrow: how rows travel; by default as Arrow where pyarrow is installed.
+        window_state: a last column more, `_window_state`: "open", "closed" (the watermark passed the window's end) or
+            "corrected" (it changed after that); conditions and `order_by` may name it. Of a view without windows it is
+            refused.
 
-        Raises BadQuery, NotFound for an unknown view, RequestRefused for an unknown column.
+        Raises BadQuery, NotFound for an unknown view, RequestRefused for an unknown column and for an answer of more
+        than 64 MiB: `watch` gives large views part by part.
         """
-        conditions = [*where, *((column, "=", value) for column, value in equal.items())]
         request = views_pb2.QueryViewRequest(
             view=self.name,
-            filters=[make_filter(*condition) for condition in conditions],
+            filters=_filters(where, equal),
             order_by=[order_by] if isinstance(order_by, str) else list(order_by),
             limit=limit,
             after_offset=_offset_after(after, wait_s),
             wait_ms=max(1, round(wait_s * 1000)),
             format=_format(arrow),
+            window_state=window_state,
         )
         return ViewRows(self._call(request, self._connection.timeout_s + wait_s))
 
@@ -150,6 +118,47 @@ class View:
         )
         return ViewRows(self._call(request, self._connection.timeout_s + wait_s)).to_arrow()
 
+    def watch(
+        self,
+        *,
+        where: Iterable[Condition] = (),
+        resume: str = "",
+        only_new: bool = False,
+        arrow: bool | None = None,
+        **equal: object,
+    ) -> Watch:
+        """The view's changes as they are committed, for as long as the program iterates over them.
+
+        At first come all rows for which every condition holds (`where`, `equal`: as for `query`), then those that
+        change, as they are now. A row that changes so that a condition holds no longer is not told of.
+        resume: go on behind a `ViewChange.resume` of an earlier watch. only_new: leave out what is there already.
+        arrow: how rows travel; by default as Arrow where pyarrow is installed.
+
+        Raises BadQuery at once; NotFound, RequestRefused and ServiceUnavailable when iterated over.
+        """
+        request = views_pb2.WatchViewRequest(
+            view=self.name, filters=_filters(where, equal), resume=resume, only_new=only_new, format=_format(arrow)
+        )
+        return Watch(self._service.WatchView, request, self._connection.address, self._retry_for_s)
+
+    def rebuild(self) -> None:
+        """Make the view's rows anew from the stream's first event on; `status` says how far that is.
+
+        The rows that are there serve until the new ones have caught up. Raises NotFound, RequestRefused.
+        """
+        self._connection.call(self._service.RebuildView, views_pb2.RebuildViewRequest(view=self.name))
+
+    def confirm_reconciled(self, first_date: dt.date, last_date: dt.date, seal_offset: int) -> None:
+        """Say that the copy of these dates, sealed at `seal_offset`, agrees with batch.
+
+        From then on the dates' windows may leave once their retention is over. Raises RequestRefused where there is no
+        such copy.
+        """
+        request = views_pb2.ConfirmReconciledRequest(
+            view=self.name, first_date=str(first_date), last_date=str(last_date), seal_offset=seal_offset
+        )
+        self._connection.call(self._service.ConfirmReconciled, request)
+
     def _call(self, request: views_pb2.QueryViewRequest, timeout_s: float) -> Any:
         return self._connection.call(self._service.QueryView, request, timeout_s)
 
@@ -159,6 +168,18 @@ def list_views(connection: Connection) -> list[ViewStatus]:
     service = connection.stub(views_pb2_grpc.ViewServiceStub)
     response = connection.call(service.ListViews, views_pb2.ListViewsRequest())
     return [to_view_status(view) for view in response.views]
+
+
+def apply_views(connection: Connection, manifest: bytes, check_only: bool, timeout_s: float) -> list[AppliedView]:
+    """Put a manifest in force, or ask what it would do."""
+    service = connection.stub(views_pb2_grpc.ViewServiceStub)
+    request = views_pb2.ApplyViewsRequest(manifest=manifest, check_only=check_only)
+    return [to_applied_view(view) for view in connection.call(service.ApplyViews, request, timeout_s).views]
+
+
+def _filters(where: Iterable[Condition], equal: Mapping[str, object]) -> list[views_pb2.Filter]:
+    conditions = [*where, *((column, "=", value) for column, value in equal.items())]
+    return [make_filter(*condition) for condition in conditions]
 
 
 def _offset_after(after: After, wait_s: float) -> int:
