@@ -13,9 +13,10 @@ from tidemill.local.airflow import Airflow
 from tidemill.local.airflow_client import AirflowClient
 from tidemill.local.airflow_settings import Login
 from tidemill.local.folder import DataFolder
+from tidemill.local.live_models import put_in_force
 from tidemill.local.ports import LOOPBACK, claim_port
 from tidemill.local.process import ProcessEvent
-from tidemill.local.service import SERVICE, compile_models, service_spec
+from tidemill.local.service import SERVICE, service_spec
 from tidemill.local.supervisor import Supervisor
 
 DAILY = "daily"
@@ -97,7 +98,7 @@ class Stack:
 
         Raises CompileFailed, ProcessFailed.
         """
-        compile_models(self.project, self.folder, self.supervisor)
+        put_in_force(self.project, self.folder, self.supervisor)
         self.supervisor.start(service_spec(self.project, self.folder, self._service_port))
         self.supervisor.wait_ready(SERVICE)
         return self.address
