@@ -192,7 +192,8 @@ def _datasource(context: AbstractDataContext, database: Path) -> Iterator[Any]:
             connection_string=f"duckdb:///{database}?access_mode=READ_ONLY",
             create_temp_table=False,
             # Nothing is written, so nothing is rolled back: not when GX lets go of a connection closed below either.
-            kwargs={"pool_reset_on_return": None},
+            # Parameters are question marks, because GX knows how to put values into its queries for those alone.
+            kwargs={"pool_reset_on_return": None, "paramstyle": "qmark"},
         )
     finally:
         event.remove(Pool, "connect", prepare)
