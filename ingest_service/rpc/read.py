@@ -17,10 +17,9 @@ from ingest_service.rpc.read_responses import position
 from ingest_service.rpc.reading import Encoders, Reading
 from ingest_service.rpc.status import answers
 from ingest_service.rpc.tails import Tails
+from ingest_service.rpc.writing import stalls
 from tidemill.v1 import read_pb2
 
-STALL_S = 1.0
-"""A reader that takes no response for so long keeps nothing but that response; its rows are read again later."""
 HELD_BYTES_MAX = 64 << 20
 """While more than this waits in memory for all readers together, each gets its rows one response at a time."""
 
@@ -74,7 +73,8 @@ class ReadServicer:
                 while reading.responses:
                     packed = reading.responses.popleft()
                     writing = asyncio.ensure_future(context.write(packed.data))
-                    if await _stalls(writing):
+                    if await stalls(writing):
+                        # Its rows are read again later.
                         reading.rest()
                         counted = self._count(counted, 0)
                     await writing
@@ -95,13 +95,3 @@ class ReadServicer:
 
     async def _run(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
-
-
-async def _stalls(writing: asyncio.Future[None]) -> bool:
-    """Whether a response is not taken within STALL_S; a call that ends meanwhile takes its response along."""
-    try:
-        done, _ = await asyncio.wait({writing}, timeout=STALL_S)
-    except asyncio.CancelledError:
-        writing.cancel()
-        raise
-    return not done
