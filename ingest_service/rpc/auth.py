@@ -38,6 +38,10 @@ RIGHTS: dict[str, Right | None] = {
     f"{_V1}StreamService/ExportLake": Right.ADMIN,
     f"{_V1}ViewService/ListViews": Right.READ,
     f"{_V1}ViewService/QueryView": Right.READ,
+    f"{_V1}ViewService/WatchView": Right.READ,
+    f"{_V1}ViewService/ApplyViews": Right.ADMIN,
+    f"{_V1}ViewService/RebuildView": Right.ADMIN,
+    f"{_V1}ViewService/ConfirmReconciled": Right.ADMIN,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": None,
 }
 """The right that each call needs on its stream; None: any right there. A call that is not named here is refused."""
@@ -65,8 +69,12 @@ class KeyHolder:
             )
 
     def may_see(self, stream: str) -> bool:
-        """Whether the key is for that stream at all."""
+        """Whether the key allows the call on that stream."""
         return self.key.allows(self.right, stream)
+
+    def knows(self, stream: str) -> bool:
+        """Whether the key is for that stream at all."""
+        return self.key.allows(None, stream)
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]

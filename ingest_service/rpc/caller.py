@@ -17,7 +17,10 @@ class Caller(Protocol):
         """Raises PermissionDenied when this call is not theirs to make on that stream."""
 
     def may_see(self, stream: str) -> bool:
-        """Whether the stream is any of their business: lists leave out what is not."""
+        """Whether the stream is any of their business in this call: lists leave out what is not."""
+
+    def knows(self, stream: str) -> bool:
+        """Whether it is in any call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,10 @@ class Anyone:
         del stream
         return True
 
+    def knows(self, stream: str) -> bool:
+        """Shows everything."""
+        return self.may_see(stream)
+
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
@@ -45,6 +52,10 @@ class Nobody:
         """Shows nothing."""
         del stream
         return False
+
+    def knows(self, stream: str) -> bool:
+        """Shows nothing."""
+        return self.may_see(stream)
 
 
 @dataclass(frozen=True, slots=True)
