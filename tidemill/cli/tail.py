@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 
 import click
 
 import tidemill
 from tidemill.cli import options
+from tidemill.cli.lines import plain, words
 
 ROWS_DEFAULT = 10
 _OFFSET, _TIME = "_offset", "_append_time"
@@ -90,39 +89,9 @@ def _print(
 
 
 def _as_json(row: Mapping[str, object], wanted: list[str]) -> str:
-    return json.dumps({name: _plain(row[name]) for name in wanted or row}, ensure_ascii=False)
+    return json.dumps({name: plain(row[name]) for name in wanted or row}, ensure_ascii=False)
 
 
 def _as_line(row: Mapping[str, object], wanted: list[str]) -> str:
     names = wanted or [name for name in row if name not in _OURS]
-    fields = [f"{name}={_word(_plain(row[name]))}" for name in names if row[name] is not None]
-    return " ".join([str(row[_OFFSET]), str(_plain(row[_TIME])), *fields])
-
-
-def _word(value: object) -> str:
-    """A value on a line of words: text that is no plain word is quoted, and what a terminal would obey is escaped."""
-    if isinstance(value, str):
-        plain = value.isprintable() and not set(value) & set(" \"'=")
-        return value if plain and value else json.dumps(value, ensure_ascii=not value.isprintable())
-    return json.dumps(value, ensure_ascii=True)
-
-
-def _plain(value: object) -> object:
-    """A value as JSON holds it without loss: exact numbers and times as text, bytes as hexadecimal digits."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    shown = value
-    match value:
-        case Decimal():
-            shown = format(value, "f")
-        case bytes():
-            shown = value.hex()
-        case dt.datetime():
-            shown = value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
-        case dt.date():
-            shown = value.isoformat()
-        case float() if not math.isfinite(value):
-            shown = str(value)
-    return shown
+    return " ".join([str(row[_OFFSET]), str(plain(row[_TIME])), *words(row, names)])

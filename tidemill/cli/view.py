@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
+import time
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import tidemill
 from tidemill.cli import options
+from tidemill.cli.lines import plain, words
 from tidemill.cli.output import console, print_json, print_rows
-from tidemill.client.models import ViewStatus
+from tidemill.client.models import ViewState, ViewStatus
+from tidemill.client.watch import ViewChange, Watch
 
+_LOOK_S = 0.2
+_where = click.option("--where", multiple=True, metavar="CONDITION",
+                      help="Such as country=France or 'revenue>100'; may be given several times.")  # fmt: skip
 _CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|!=|<>|==|=|<|>)\s*(.*)", re.DOTALL)
 
 
@@ -23,7 +33,7 @@ def view() -> None:
 @options.address
 @options.as_json
 def list_(address: str, as_json: bool) -> None:
-    """All live views, and how far they are."""
+    """All live views: how far they are, and what keeps those that stand still."""
     with tidemill.connect(address) as tm:
         views = tm.views()
     if as_json:
@@ -35,8 +45,7 @@ def list_(address: str, as_json: bool) -> None:
 
 @view.command("query")
 @click.argument("name", metavar="VIEW")
-@click.option("--where", multiple=True, metavar="CONDITION",
-              help="Such as country=France or 'revenue>100'; may be given several times.")  # fmt: skip
+@_where
 @click.option("--order-by", multiple=True, metavar="COLUMN", help="Sort by it; -COLUMN: descending.")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Rows at the most; 0: all.")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="OFFSET",
@@ -46,7 +55,7 @@ def list_(address: str, as_json: bool) -> None:
 def query(
     name: str, where: tuple[str, ...], order_by: tuple[str, ...], limit: int, after: int, address: str, as_json: bool
 ) -> None:
-    """Rows of a live view.
+    """Rows of a live view; where it has windows, with the state of each: open, closed, or corrected since.
 
     \b
     Example:
@@ -54,22 +63,142 @@ def query(
     """
     conditions = [_condition(text) for text in where]
     with tidemill.connect(address) as tm:
-        rows = tm.view(name).query(where=conditions, order_by=order_by, limit=limit, after=after)
+        asked = tm.view(name)
+        windows = bool(asked.status().window_column)
+        rows = asked.query(where=conditions, order_by=order_by, limit=limit, after=after, window_state=windows)
     print_rows(rows, [column.name for column in rows.columns], as_json=as_json)
     if not as_json:
         console().print(f"[dim]{len(rows):,} rows, the log's below offset {rows.offset:,}[/dim]")
 
 
-VIEW_COLUMNS = ("view", "stream", "offset", "lag", "rows", "grain", "problem")
+@view.command(
+    "watch",
+    short_help="What changes in a live view, as it is committed.",
+    epilog="Each line is a row as it is now, with the offset that the view covers. Ctrl-C is the way to end: exit code "
+    "0. With --json each line is a change: its rows, and the token with which --resume goes on behind it.",
+)
+@click.argument("name", metavar="VIEW")
+@_where
+@click.option("--resume", default="", metavar="TOKEN", help="Go on where an earlier watch was, nothing is lost.")
+@click.option("--new", "only_new", is_flag=True, help="Leave out the rows that are there already.")
+@options.address
+@options.as_json
+def watch(name: str, where: tuple[str, ...], resume: str, *, only_new: bool, address: str, as_json: bool) -> None:
+    """Print the rows of VIEW, then each that changes, until Ctrl-C.
+
+    \b
+    Examples:
+      tidemill view watch sales_by_minute --where country=France --new
+      tidemill view watch sales_by_minute --json
+    """
+    conditions = [_condition(text) for text in where]
+    with tidemill.connect(address) as tm:
+        watching = tm.view(name).watch(where=conditions, resume=resume, only_new=only_new)
+        try:
+            with watching:
+                _print_changes(watching, name, as_json=as_json)
+        except KeyboardInterrupt:
+            if sys.stdout.isatty() and watching.resume:
+                click.echo(f"go on with: tidemill view watch {name} --resume {watching.resume}", err=True)
+
+
+def _print_changes(changes: Watch, name: str, *, as_json: bool) -> None:
+    first = True
+    for change in changes:
+        if as_json:
+            click.echo(json.dumps(_change(change), ensure_ascii=False))
+            continue
+        if change.reset and not first:
+            click.echo(f"{name} was rebuilt: all of its rows follow", err=True)
+        if len(change):
+            names = [column.name for column in change.columns]
+            click.echo("\n".join(" ".join([str(change.offset), *words(row, names)]) for row in change))
+        first = False
+
+
+def _change(change: ViewChange) -> dict[str, object]:
+    return {
+        "offset": change.offset,
+        "reset": change.reset,
+        "complete": change.complete,
+        "resume": change.resume,
+        "rows": plain(change.rows()),
+    }
+
+
+@view.command("rebuild", short_help="Make a live view's rows anew.")
+@click.argument("name", metavar="VIEW")
+@click.option("--wait", is_flag=True, help="Show how far it is, and return once the new rows serve.")
+@options.address
+@options.as_json
+def rebuild(name: str, *, wait: bool, address: str, as_json: bool) -> None:
+    """Make the rows of VIEW anew from its stream's first event on. The ones that are there serve meanwhile.
+
+    \b
+    Example:
+      tidemill view rebuild sales_by_minute --wait
+    """
+    with tidemill.connect(address) as tm:
+        asked = tm.view(name)
+        asked.rebuild()
+        status = asked.status()
+        if wait:
+            with _Rebuild(console(), name) as shown:
+                while status.state is ViewState.REBUILDING:
+                    shown.show(status)
+                    time.sleep(_LOOK_S)
+                    status = asked.status()
+    if as_json:
+        print_json(status)
+    elif status.state is ViewState.REBUILDING:
+        click.echo(f"{name} is being rebuilt; `tidemill view list` shows how far it is")
+    elif not status.error:
+        click.echo(f"{name} was rebuilt: {status.rows:,} rows, the log's below offset {status.offset:,}")
+    if status.error:
+        raise click.ClickException(f"{name}: {status.error}")
+
+
+class _Rebuild:
+    """How far a rebuild is: a bar on a terminal, elsewhere nothing."""
+
+    def __init__(self, out: Console, name: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn(),
+            console=out, disable=not out.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task(name, total=None)
+
+    def __enter__(self) -> _Rebuild:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._progress.stop()
+
+    def show(self, status: ViewStatus) -> None:
+        self._progress.update(self._task, total=status.offset + status.lag, completed=status.rebuild_offset or 0)
+
+
+VIEW_COLUMNS = ("view", "stream", "state", "lag", "lag ms", "watermark", "rows", "grain", "problem")
 
 
 def view_row(status: ViewStatus) -> dict[str, object]:
     """A view's status as a line of a table."""
+    if status.state is ViewState.REFUSED:
+        return {**dict.fromkeys(VIEW_COLUMNS), "view": status.view, "state": "refused", "problem": status.error}
     values = (
-        status.view, status.stream, status.offset, status.lag, status.rows, ", ".join(status.group_columns),
-        status.error,
+        status.view, status.stream, _state(status), status.lag, status.lag_ms, status.watermark,
+        status.rows, ", ".join(status.group_columns), status.error,
     )  # fmt: skip
     return dict(zip(VIEW_COLUMNS, values, strict=True))
+
+
+def _state(status: ViewStatus) -> str:
+    """What it does; of a rebuild also how much is done."""
+    end = status.offset + status.lag
+    if status.rebuild_offset is None or not end:
+        return status.state.value
+    return f"{status.state.value} ({min(100, 100 * status.rebuild_offset // end)} %)"
 
 
 def _condition(text: str) -> tuple[str, str, str | None]:
