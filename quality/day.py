@@ -83,11 +83,17 @@ def check_marts(config: DayConfig, run_id: str) -> dict[str, Any]:
 
 
 def reconcile(config: DayConfig, run_id: str) -> dict[str, Any]:
-    """Compare every live view's copy of the seal with its model. Gives views: windows, rows, differences."""
-    from quality.reconcile_views import compare_views
+    """Compare every live view's copy of the seal with its model. Gives views: windows, rows, differences, note; note.
+
+    Then tells the service, whose old windows may leave the live tables from then on.
+    """
+    from quality.reconcile_views import compare_views, confirm_views
 
     run = _begin(config, run_id, "reconcile")
-    return finish_stage(config, run, "reconcile", compare_views(config, run))
+    # Kept first: a service that cannot be told does not make the comparison void.
+    result = finish_stage(config, run, "reconcile", compare_views(config, run))
+    confirm_views(config, run, result)
+    return result
 
 
 def publish(config: DayConfig, run_id: str) -> dict[str, Any]:

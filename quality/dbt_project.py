@@ -18,6 +18,7 @@ from typing import Any
 from quality.config import DayConfig
 from quality.errors import ModelFailed
 from quality.files import copy_file, replace_durably
+from quality.live_models import keep_live_models
 from quality.run import Run, run_file
 from tidemill.lake import literal
 
@@ -32,7 +33,10 @@ MONTHLY_FROM_DAYS = 31
 def build(config: DayConfig, run: Run) -> dict[str, Any]:
     """Run `dbt build` for the run's dates into its work copy; give each model's rows and time, and the tests' count.
 
-    The docs are made at once, while the copy is open to this run alone: `put_docs` only puts them in their place.
+    1. compile the live models: what a batch of a microbatch model compiles to is filtered by its dates
+    2. build everything: seeds, models, tests
+    3. make the docs, while the copy is open to this run alone: `put_docs` only puts them in their place
+
     Raises ModelFailed naming every model or test that failed, its failing rows and dbt's log.
     """
     span = ["--event-time-start", run.date, "--event-time-end", run.end.isoformat()]
@@ -40,9 +44,11 @@ def build(config: DayConfig, run: Run) -> dict[str, Any]:
     variables = ["--vars", "{batch_size: month}"] if monthly else []
     with environment(config, run, config.work_copy(run.run_id)):
         _take_parsed(config, run)
-        results = invoke(config, run, ["build", *span, *variables])
+        invoke(config, run, ["compile", "--select", "tag:live", *variables])  # 1
+        keep_live_models(config, run, _target(config, run) / "manifest.json")
+        results = invoke(config, run, ["build", *span, *variables])  # 2
         # The manifest is the build's; --no-compile, because the compiled SQL stands in it.
-        invoke(config, run, ["docs", "generate", "--static", "--no-compile", *variables])
+        invoke(config, run, ["docs", "generate", "--static", "--no-compile", *variables])  # 3
     if not monthly:
         _keep_parsed(config, run)
     return _summary(config, run, results)
@@ -179,20 +185,21 @@ def _failure(config: DayConfig, run: Run, result: Any, error: str) -> str:
 def _summary(config: DayConfig, run: Run, results: list[Any]) -> dict[str, Any]:
     import duckdb
 
-    models: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, dict[str, Any]]] = {"model": {}, "seed": {}}
     tests = warnings = 0
     with duckdb.connect(str(config.work_copy(run.run_id)), read_only=True) as connection:
         for each in results:
             kind = str(each.node.resource_type)
-            if kind == "model":
+            if kind in tables:
                 # A batch of a microbatch model is no model of its own; the model's own result sums them up.
                 rows = connection.execute(f"select count(*) from {each.node.relation_name}").fetchall()[0][0]
-                models[each.node.name] = {"rows": int(rows), "seconds": round(each.execution_time, 3)}
+                tables[kind][each.node.name] = {"rows": int(rows), "seconds": round(each.execution_time, 3)}
             elif kind in {"test", "unit_test"}:
                 tests += 1
                 warnings += str(each.status) == "warn"
     return {
-        "models": models,
+        "models": tables["model"],
+        "seeds": tables["seed"],
         "tests": tests,
         "test_warnings": warnings,
         "log": str(_log(config, run)),

@@ -7,7 +7,7 @@ QualityError
 ├── ModelFailed             a dbt model or test failed, or the project cannot be read
 ├── CheckFailed             an expectation that stops the day was not met
 ├── BalanceFailed           two counts that must be equal are not
-├── ReconciliationFailed    live and batch differ, or nothing was compared
+├── ReconciliationFailed    live and batch differ, or nothing was compared; retryable while a view is rebuilt
 └── PublishConflict         another run has published since this one took its copy: build again
 """
 
@@ -67,11 +67,15 @@ class BalanceFailed(QualityError):
 
 
 class ReconciliationFailed(QualityError):
-    """A live view and its dbt model differ without a cause, or no window could be compared; `views` names them."""
+    """A live view and its dbt model differ without a cause, or could not be compared; `views` names them.
 
-    def __init__(self, message: str, views: list[str]) -> None:
+    Retryable when nothing but time is missing: views that were still being rebuilt.
+    """
+
+    def __init__(self, message: str, views: list[str], retryable: bool = False) -> None:
         super().__init__(message)
         self.views = views
+        self.retryable = retryable
 
 
 class PublishConflict(QualityError):

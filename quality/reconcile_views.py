@@ -1,48 +1,77 @@
-"""Reconciles all live views of a run: their sealed copies, asked from the service, with its work copy."""
+"""Reconciles all live views of a run: their sealed copies, asked from the service, with its work copy.
+
+Every live model of the run's build must have been compared, and of every stream that has rows of the dates at least
+one window, but for views whose windows have all left the live table: a run that compared nothing proves nothing.
+"""
+
+# ruff: noqa: S608 - SQL is put together here: names are quoted, dates are dates.
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quality.config import DayConfig
-from quality.errors import ReconciliationFailed
+from quality.errors import LakeFailed, ReconciliationFailed, ServiceFailed
 from quality.files import write_atomically
-from quality.reconcile import Comparison, compare_view
+from quality.lake import pinned_query
+from quality.live_models import LiveModel, applied_seeds, load_live_models
+from quality.reconcile import Comparison, compare_view, expiry, has_expired
 from quality.run import Run
+from quality.sealed_copy import NotComparable, SealedCopies
 from quality.service import connected
 from tidemill.lake import identifier, literal
 
+if TYPE_CHECKING:
+    from tidemill import Client, ViewStatus
+
 SHOWN_MAX = 5
 """How many differences the error's text names."""
+NOTHING = "no stream has a row of the dates: there was nothing to compare"
 
 
 def compare_views(config: DayConfig, run: Run) -> dict[str, Any]:
-    """Compare each live view of the run's streams; give view → windows, rows and differences.
+    """Compare each live view of the run's streams; give view → windows, rows, differences and note.
 
-    Raises ReconciliationFailed when live and batch differ, when a view stands still, or when no window was compared.
+    Raises ReconciliationFailed when live and batch differ, when a view cannot be compared, or when nothing was.
     """
     import duckdb
 
+    models = load_live_models(config, run)
     comparisons: list[Comparison] = []
-    failures: list[str] = []
+    failures: list[NotComparable] = []
     with connected(config) as client, duckdb.connect(":memory:") as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(f"attach {literal(config.work_copy(run.run_id))} as work (read_only)")
-        for view in client.views():
-            # A model that the service refused has an error and no stream: it is no live view, but it should be one.
-            if view.error:
-                failures.append(f"{view.view} stands still: {view.error}")
-                continue
-            if view.stream not in run.streams:
-                continue
-            sealed = client.view(view.view).sealed(run.first, run.last, run.streams[view.stream].seal_offset)
-            batch = f"work.main.{identifier(view.view)}"
-            comparisons.append(compare_view(connection, view, sealed, batch, run.first, run.end))
-    _write(config, run, comparisons)
-    return judge(run, comparisons, failures)
+        comparing = _Comparing(config, run, connection, models, SealedCopies(client, run))
+        for view in _in_order(client, run, models):
+            try:
+                comparisons.append(comparing.compare(view))
+            except NotComparable as error:
+                failures.append(error)
+        unseen = streams_unseen(config, run, connection, comparisons)
+    _write(config, run, comparisons, failures)
+    return judge(run, comparisons, failures, unseen)
+
+
+def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
+    """Tell the service which views' copies agreed; ServiceFailed, retryable, when it cannot be told. Idempotent."""
+    agreed = [name for name, view in result["views"].items() if view["compared"]]
+    try:
+        with connected(config) as client:
+            for name in agreed:
+                seal_offset = run.streams[result["views"][name]["stream"]].seal_offset
+                client.view(name).confirm_reconciled(run.first, run.last, seal_offset)
+    except ServiceFailed as error:
+        raise ServiceFailed(
+            f"live and batch agree, but the service could not be told ({error}); until it is, no old window of the "
+            "dates leaves the live tables. Run reconcile again",
+            error.code,
+            retryable=True,
+        ) from error
 
 
 def report_file(config: DayConfig, run_id: str) -> Path:
@@ -50,36 +79,155 @@ def report_file(config: DayConfig, run_id: str) -> Path:
     return config.run_folder(run_id) / "reconciliation.json"
 
 
-def judge(run: Run, comparisons: list[Comparison], failures: list[str]) -> dict[str, Any]:
-    """Give the result of comparisons that agree; raise ReconciliationFailed for all others."""
-    dates = run.date if run.date == run.last_date else f"{run.date} to {run.last_date}"
-    texts = list(failures)
-    if not comparisons and not failures:
-        texts.append(
-            f"expected live views of {', '.join(sorted(run.streams))}; the service has none: nothing was compared"
-        )
-    for each in comparisons:
-        if each.windows_compared == 0:
-            texts.append(f"{each.view}: no window of {dates} was compared: neither live nor batch has one")
-        shown = [f"UNEXPLAINED: {difference}" for difference in each.differences[:SHOWN_MAX]]
-        if each.difference_count > len(shown):
-            shown.append(f"and {each.difference_count - len(shown):,} more in {each.view}")
-        texts += shown
+def judge(
+    run: Run, comparisons: list[Comparison], failures: list[NotComparable], unseen: Collection[str] = ()
+) -> dict[str, Any]:
+    """Give the result of comparisons that agree; raise ReconciliationFailed for all others.
+
+    unseen: streams that have rows of the dates, and of which no window was compared.
+    """
+    differences = [text for each in comparisons for text in _difference_texts(each)]
+    texts = [str(failure) for failure in failures] + _unseen_texts(run, comparisons, failures, unseen) + differences
     if texts:
-        views = [each.view for each in comparisons if each.difference_count or not each.windows_compared]
-        raise ReconciliationFailed("; ".join(texts), views)
+        views = [each.view for each in comparisons if each.difference_count]
+        only_time = all(failure.retryable for failure in failures) and len(texts) == len(failures)
+        raise ReconciliationFailed("; ".join(texts), views, retryable=only_time)
     return {
         "views": {
             each.view: {
+                "stream": each.stream,
+                "compared": each.compared,
                 "windows": each.windows_compared,
                 "rows": each.rows_compared,
                 "differences": each.difference_count,
+                "note": each.expired,
             }
             for each in comparisons
-        }
+        },
+        "note": "" if unseen or any(each.windows_compared for each in comparisons) else NOTHING,
     }
 
 
-def _write(config: DayConfig, run: Run, comparisons: list[Comparison]) -> None:
-    content = {"views": [dataclasses.asdict(each) for each in comparisons]}
+class _Comparing:
+    """Compares one view after another, over one connection that has the run's work copy attached as `work`."""
+
+    def __init__(
+        self, config: DayConfig, run: Run, connection: Any, models: dict[str, LiveModel], copies: SealedCopies
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._connection = connection
+        self._models = models
+        self._copies = copies
+        self._seeds = applied_seeds(config)
+
+    def compare(self, name: str) -> Comparison:
+        """Compare one view; raises NotComparable, and what the service and the lake raise."""
+        run, model = self._run, self._models.get(name)
+        if model is None:
+            raise NotComparable(
+                f"{name} is a live view of the service, but no live model of the project that was built: apply the "
+                "project (tidemill view apply), and it is one no more"
+            )
+        view, copy = self._copies.take(name)
+        if not model.is_defined_as(view, self._seeds):
+            raise NotComparable(
+                f"{name} follows another definition than was built: apply the project (tidemill view apply) if it is "
+                "newer, or run the day again from dbt on if it is older; then reconcile"
+            )
+        if has_expired(view, run.end):
+            note = expiry(view, run.first, run.end)
+            return Comparison(name, view.stream, 0, 0, 0, (), note, compared=False)
+        bounds = self._bounds(view, model)
+        return compare_view(self._connection, view, copy, model.table, run.first, run.end, bounds)
+
+    def _bounds(self, view: ViewStatus, model: LiveModel) -> str:
+        """Give the query for the bounds of approximate quantiles, and make the relations that it reads."""
+        if not any(column.rank_error for column in view.columns):
+            return ""
+        if not view.bounds_sql:
+            raise NotComparable(f"{view.view} has approximate quantiles, but the service gave no bounds of them")
+        pin = self._run.streams[view.stream]
+        rows = pinned_query(self._config, view.stream, pin, pin.seal_offset)
+        # Only where the windows lie within a day do they have rows of no other dates.
+        dates = _of_dates(self._run) if model.by_day else "true"
+        self._connection.execute(f"create or replace temp view tidemill_batch as select * from ({rows}) where {dates}")
+        for seed, table in model.tables.items():
+            relation = identifier(f"tidemill_seed_{seed}")
+            self._connection.execute(f"create or replace temp view {relation} as select * from {table}")
+        return view.bounds_sql
+
+
+def _in_order(client: Client, run: Run, models: dict[str, LiveModel]) -> Iterable[str]:
+    """Give the views to be compared: those that are being rebuilt last, as they may have to be waited for.
+
+    Live models that the service has no view of are among them: their models were built, and nothing was compared.
+    """
+    from tidemill import ViewState
+
+    views = client.views()
+    # A model that was refused has no stream: it is no live view, but it should be one.
+    known = [view for view in views if not view.stream or view.stream in run.streams]
+    waiting = {view.view for view in known if view.state == ViewState.REBUILDING}
+    names = {view.view for view in known} | (models.keys() - {view.view for view in views})
+    return sorted(names, key=lambda name: (name in waiting, name))
+
+
+def streams_unseen(config: DayConfig, run: Run, connection: Any, comparisons: list[Comparison]) -> list[str]:
+    """Give the streams that have rows of the dates below their seals, and of which no window was compared."""
+    import duckdb
+
+    seen = {each.stream for each in comparisons if each.windows_compared}
+    unseen = []
+    for stream, pin in run.streams.items():
+        if stream in seen:
+            continue
+        rows = pinned_query(config, stream, pin, pin.seal_offset)
+        try:
+            found = connection.execute(f"select 1 from ({rows}) where {_of_dates(run)} limit 1").fetchall()
+        except duckdb.IOException as error:
+            raise LakeFailed(f"the lake of {stream} cannot be read: {error}") from error
+        if found:
+            unseen.append(stream)
+    return unseen
+
+
+def _of_dates(run: Run) -> str:
+    return f"event_date between date {literal(run.date)} and date {literal(run.last_date)}"
+
+
+def _unseen_texts(
+    run: Run, comparisons: list[Comparison], failures: list[NotComparable], unseen: Collection[str]
+) -> list[str]:
+    dates = run.date if run.date == run.last_date else f"{run.date} to {run.last_date}"
+    texts = []
+    for stream in sorted(unseen):
+        views = [each for each in comparisons if each.stream == stream]
+        if any(each.compared for each in views):
+            names = ", ".join(sorted(each.view for each in views))
+            texts.append(
+                f"{stream} has rows of {dates}, but neither live nor batch has a window of them in {names}: nothing "
+                "was compared. A view that counts all of a stream's events would show that it was"
+            )
+    nothing = not any(each.windows_compared or not each.compared for each in comparisons)
+    if unseen and nothing and not texts and not failures:
+        texts.append(
+            f"{', '.join(sorted(unseen))}: expected a live view, as there are rows of {dates}; there is none: "
+            "nothing was compared"
+        )
+    return texts
+
+
+def _difference_texts(comparison: Comparison) -> list[str]:
+    shown = [f"UNEXPLAINED: {difference}" for difference in comparison.differences[:SHOWN_MAX]]
+    if comparison.difference_count > len(shown):
+        shown.append(f"and {comparison.difference_count - len(shown):,} more in {comparison.view}")
+    return shown
+
+
+def _write(config: DayConfig, run: Run, comparisons: list[Comparison], failures: list[NotComparable]) -> None:
+    content = {
+        "views": [dataclasses.asdict(each) for each in comparisons],
+        "not_compared": [str(failure) for failure in failures],
+    }
     write_atomically(report_file(config, run.run_id), json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -25,6 +25,7 @@ def seal_streams(config: DayConfig, first: dt.date, last: dt.date, *, force: boo
     2. ask what the log has counted: `appended` is also the next offset, as offsets are dense;
     3. export up to that count. It lies at or above S, so the version holds what the run reads, and the rows below the
        count can be compared with the log's own numbers although events keep coming.
+    A stream that has never had an event has no watermark; its dates are complete once they have passed.
     Raises ServiceFailed, also when a date is not complete and `force` is not set.
     """
     streams = sorted(streams_of(config))
@@ -43,7 +44,9 @@ def _absolute(config: DayConfig, stream: str, pin: Pin) -> str:
 
 
 def _seal_stream(client: Client, stream: str, first: dt.date, last: dt.date, *, force: bool) -> Pin:
-    sealed = client.seal(stream, first, last, force=force)  # 1
+    unused = client.stream_status(stream).watermark is None
+    passed = dt.datetime.now(dt.UTC).date() > last
+    sealed = client.seal(stream, first, last, force=force or (unused and passed))  # 1
     counts = client.stream_status(stream).counts  # 2
     export = client.export(stream, up_to=max(sealed.seal_offset, counts.appended))  # 3
     return Pin(

@@ -29,9 +29,10 @@ from quality.errors import (
     ServiceFailed,
 )
 from quality.publish import take_copy
-from quality.run import finish_stage, load_run
+from quality.run import Run, finish_stage, load_run, save_run
 from tidemill.cli.day_report import headline
 from tidemill.lake import source_tables
+from tidemill.local.live_models import live_manifest
 from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
@@ -88,22 +89,25 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 def compiled(config: DayConfig) -> Path:
-    """Compile the live models as `tidemill up` does, and give the manifest."""
-    from quality.run import Run, save_run
-
+    """Compile the live models as `tidemill up` does, and give the manifest, where the service of the folder has it."""
     run = Run("compile", "2011-12-05", "2011-12-05")
     save_run(config, run)
     take_copy(config, "compile")
+    target = config.run_folder("compile") / "target"
     with dbt_project.environment(config, run, config.work_copy("compile")):
         # No run is pinned: compiling reads the columns alone.
+        nothing = {"lake_uri": "", "lake_version": 0, "seal_offset": 0}
         (config.run_folder("compile") / "run.json").write_text(
-            json.dumps({"streams": {"order_lines": {"lake_uri": "", "lake_version": 0, "seal_offset": 0}}})
+            json.dumps({"streams": dict.fromkeys(source_tables(config.sources), nothing)})
         )
         dbt_project.invoke(config, run, ["compile", "--select", "tag:live"])
-    target = config.run_folder("compile") / "target"
     # The runs need not parse the project again.
     shutil.copy(target / "partial_parse.msgpack", config.runs)
-    return target / "manifest.json"
+    manifest = config.data / "live" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    written = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps(live_manifest(written, target)), encoding="utf-8")
+    return manifest
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +199,7 @@ def test_a_difference_is_named_and_nothing_is_published(shop: Shop, published: d
     day.check_sources(shop.config, "broken")
     # The published tables are those of this very prefix of the log: no need to build them again.
     take_copy(shop.config, "broken")
+    shutil.copy(shop.config.run_folder("first") / "live_models.json", shop.config.run_folder("broken"))
     finish_stage(shop.config, load_run(shop.config, "broken"), "build", {})
     with duckdb.connect(str(shop.config.work_copy("broken"))) as connection:
         connection.execute("set TimeZone = 'UTC'")

@@ -1,0 +1,106 @@
+"""Asks the service for a view's sealed copy, together with the definition that the copy is of.
+
+A view that is rebuilt, because its definition or a seed has changed or because somebody asked for it, serves its old
+rows until the new ones take their place. Their sealed copy would be compared with a model of another definition, so it
+is waited for the new ones, whose rebuild makes the copy of each seal anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from quality.run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tidemill import Client, ViewStatus
+
+REBUILD_WAIT_S = 600.0
+"""How long a run waits for views that are being rebuilt, in all, in seconds; beyond it fails, and may be repeated."""
+_POLL_S = 1.0
+_TAKE_ATTEMPTS = 5
+
+
+class NotComparable(Exception):
+    """A view has no sealed copy that could be compared; `retryable` says whether time alone can help."""
+
+    def __init__(self, message: str, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class SealedCopies:
+    """The copies of one run's seals. One deadline for all views: a second one does not wait as long again."""
+
+    def __init__(
+        self,
+        client: Client,
+        run: Run,
+        *,
+        wait_s: float = REBUILD_WAIT_S,
+        now_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._run = run
+        self._wait_s = wait_s
+        self._now_s = now_s
+        self._sleep = sleep
+        self._deadline_s = now_s() + wait_s
+
+    def take(self, view: str) -> tuple[ViewStatus, pa.Table]:
+        """Give a view's copy of the run's seal, and the status that describes its columns.
+
+        Raises NotComparable when the view stands still, is still rebuilt at the deadline, or has no such copy;
+        ServiceBusy when it does not come as far as the seal.
+        """
+        status = self._settled(view)
+        for _ in range(_TAKE_ATTEMPTS):
+            table = self._copy(status)
+            after = self._settled(view)
+            # Equal before and after: nothing else took the rows' place in between.
+            if (after.definition_hash, after.columns) == (status.definition_hash, status.columns):
+                return after, table
+            status = after
+        raise NotComparable(f"{view} changes its definition again and again: reconcile once it follows", retryable=True)
+
+    def _settled(self, view: str) -> ViewStatus:
+        """Give the view's status once it is not being rebuilt."""
+        from tidemill import NotFound, ViewState
+
+        while True:
+            try:
+                status = self._client.view(view).status()
+            except NotFound as error:
+                raise NotComparable(
+                    f"{view} is a live model of the project that was built, but no live view of the service: apply "
+                    "the project (tidemill view apply), then reconcile"
+                ) from error
+            if status.error:
+                raise NotComparable(f"{view} stands still: {status.error}")
+            if status.state != ViewState.REBUILDING:
+                return status
+            if self._now_s() >= self._deadline_s:
+                raise NotComparable(
+                    f"{view} is being rebuilt, and has come to offset {status.rebuild_offset or 0:,} after waiting for "
+                    f"{self._wait_s:g} s: reconcile again once it follows (tidemill view list)",
+                    retryable=True,
+                )
+            self._sleep(_POLL_S)
+
+    def _copy(self, status: ViewStatus) -> pa.Table:
+        from tidemill import NotFound, RequestRefused
+
+        run = self._run
+        seal_offset = run.streams[status.stream].seal_offset
+        try:
+            return self._client.view(status.view).sealed(run.first, run.last, seal_offset)
+        except (NotFound, RequestRefused) as error:
+            # Rebuilt, or made, from a log that had dropped the seal's record already.
+            raise NotComparable(
+                f"{status.view} has no copy of the seal at offset {seal_offset:,} ({error}): run the day again from "
+                "seal on, and it has one"
+            ) from error

@@ -1,0 +1,117 @@
+"""Waiting for a view's sealed copy. The service is a list of what it answers, one status after another."""
+
+import dataclasses
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+
+from quality.run import Pin, Run
+from quality.sealed_copy import NotComparable, SealedCopies
+from tidemill import NotFound, RequestRefused, ServiceBusy, TidemillError, ViewColumn, ViewState, ViewStatus
+
+RUN = Run("r1", "2011-12-05", "2011-12-06", {"payments": Pin(40, "", 0, 40, {})})
+FOLLOWING = ViewStatus(
+    view="sales", stream="payments", offset=50, lag=0, rows=1, group_columns=("a",), window_column="", error="",
+    definition_hash="old", columns=(ViewColumn("a", "BIGINT", True, 0),),
+)  # fmt: skip
+REBUILDING = dataclasses.replace(FOLLOWING, state=ViewState.REBUILDING, rebuild_offset=7)
+REBUILT = dataclasses.replace(FOLLOWING, definition_hash="new")
+
+
+class Service:
+    """Answers as it was told, in turn; the last answer stays. Time passes only while somebody waits."""
+
+    def __init__(self, *statuses: ViewStatus | TidemillError, copy: TidemillError | None = None) -> None:
+        self._statuses = list(statuses)
+        self._copy = copy
+        self.copies: list[tuple[str, dt.date, dt.date, int]] = []
+        self.waited_s = 0.0
+
+    def view(self, name: str) -> "Service":
+        assert name == "sales"
+        return self
+
+    def status(self) -> ViewStatus:
+        answer = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+        if isinstance(answer, TidemillError):
+            raise answer
+        self._last = answer
+        return answer
+
+    def sealed(self, first: dt.date, last: dt.date, seal_offset: int) -> pa.Table:
+        if self._copy:
+            raise self._copy
+        self.copies.append((self._last.definition_hash, first, last, seal_offset))
+        return pa.table({"definition": [self._last.definition_hash]})
+
+    def wait(self, seconds: float) -> None:
+        self.waited_s += seconds
+
+    def take(self) -> tuple[ViewStatus, pa.Table]:
+        copies = SealedCopies(
+            self,  # type: ignore[arg-type]
+            RUN, wait_s=30, now_s=lambda: self.waited_s, sleep=self.wait,
+        )  # fmt: skip
+        return copies.take("sales")
+
+
+def test_the_copy_of_the_runs_seal_is_taken():
+    service = Service(FOLLOWING)
+    status, table = service.take()
+    assert (status, table.to_pylist()) == (FOLLOWING, [{"definition": "old"}])
+    assert service.copies == [("old", dt.date(2011, 12, 5), dt.date(2011, 12, 6), 40)]
+    assert service.waited_s == 0
+
+
+def test_a_rebuild_is_waited_for_and_the_new_rows_copy_is_taken():
+    service = Service(*[REBUILDING] * 5, REBUILT)
+    status, table = service.take()
+    assert (status, table.to_pylist(), service.waited_s) == (REBUILT, [{"definition": "new"}], 5)
+    assert len(service.copies) == 1
+
+
+def test_a_definition_that_changes_while_the_copy_is_read_is_read_again():
+    status, table = Service(FOLLOWING, REBUILDING, REBUILT).take()
+    assert (status, table.to_pylist()) == (REBUILT, [{"definition": "new"}])
+
+
+def test_one_that_changes_for_ever_is_given_up():
+    others = [dataclasses.replace(FOLLOWING, definition_hash=str(i)) for i in range(20)]
+    with pytest.raises(NotComparable, match="again and again") as caught:
+        Service(*others).take()
+    assert caught.value.retryable
+
+
+def test_a_rebuild_that_takes_longer_can_be_tried_again():
+    service = Service(REBUILDING)
+    with pytest.raises(NotComparable, match="sales is being rebuilt, and has come to offset 7 after waiting") as caught:
+        service.take()
+    assert caught.value.retryable
+    assert (service.waited_s, service.copies) == (30, [])
+
+
+@pytest.mark.parametrize("state", [ViewState.STOPPED, ViewState.REFUSED, ViewState.REBUILDING])
+def test_a_view_that_cannot_go_on_is_not_waited_for(state: ViewState):
+    service = Service(dataclasses.replace(FOLLOWING, state=state, error="row 7 cannot be cast"))
+    with pytest.raises(NotComparable, match="sales stands still: row 7 cannot be cast") as caught:
+        service.take()
+    assert not caught.value.retryable
+    assert service.waited_s == 0
+
+
+def test_a_model_that_the_service_does_not_know_is_named():
+    with pytest.raises(NotComparable, match="no live view of the service: apply the project"):
+        Service(NotFound("there is no live view 'sales'", "NOT_FOUND")).take()
+
+
+@pytest.mark.parametrize("error", [NotFound("no copy", "NOT_FOUND"), RequestRefused("not sealed", "INVALID_ARGUMENT")])
+def test_a_copy_that_does_not_exist_asks_for_another_seal(error: TidemillError):
+    with pytest.raises(NotComparable, match=r"no copy of the seal at offset 40 \(.*\): run the day again") as caught:
+        Service(FOLLOWING, copy=error).take()
+    assert not caught.value.retryable
+
+
+def test_a_view_that_is_behind_stays_the_services_own_retryable_error():
+    with pytest.raises(ServiceBusy):
+        Service(FOLLOWING, copy=ServiceBusy("behind", "DEADLINE_EXCEEDED")).take()
