@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from tidemill import Client, ViewStatus
 
 REBUILD_WAIT_S = 600.0
-"""How long a run waits for views that are being rebuilt, in all, in seconds; beyond it fails, and may be repeated."""
+"""How long a run waits for views that are being made anew, in all, in seconds; then it fails, and may be repeated."""
 _POLL_S = 1.0
+_SEALED_WAIT_S_MAX = 300.0  # the longest that the service lets a query wait
 _TAKE_ATTEMPTS = 5
 
 
@@ -80,7 +81,10 @@ class SealedCopies:
                     "the project (tidemill view apply), then reconcile"
                 ) from error
             if status.error:
-                raise NotComparable(f"{view} stands still: {status.error}")
+                # What stopped or was refused stays so; a store that failed is tried again by the service itself.
+                stays = {ViewState.STOPPED: "stands still", ViewState.REFUSED: "is refused"}
+                what = stays.get(status.state, "is not as it should be")
+                raise NotComparable(f"{view} {what}: {status.error}", retryable=status.state not in stays)
             if status.state != ViewState.REBUILDING:
                 return status
             if self._now_s() >= self._deadline_s:
@@ -97,7 +101,9 @@ class SealedCopies:
         run = self._run
         seal_offset = run.streams[status.stream].seal_offset
         try:
-            return self._client.view(status.view).sealed(run.first, run.last, seal_offset)
+            # A view that was made anew has a long way to the seal; one that follows is there at once.
+            wait_s = min(max(self._deadline_s - self._now_s(), 1.0), _SEALED_WAIT_S_MAX)
+            return self._client.view(status.view).sealed(run.first, run.last, seal_offset, wait_s=wait_s)
         except (NotFound, RequestRefused) as error:
             # Rebuilt, or made, from a log that had dropped the seal's record already.
             raise NotComparable(

@@ -39,7 +39,8 @@ class Service:
         self._last = answer
         return answer
 
-    def sealed(self, first: dt.date, last: dt.date, seal_offset: int) -> pa.Table:
+    def sealed(self, first: dt.date, last: dt.date, seal_offset: int, *, wait_s: float) -> pa.Table:
+        self.sealed_wait_s = wait_s
         if self._copy:
             raise self._copy
         self.copies.append((self._last.definition_hash, first, last, seal_offset))
@@ -69,6 +70,8 @@ def test_a_rebuild_is_waited_for_and_the_new_rows_copy_is_taken():
     status, table = service.take()
     assert (status, table.to_pylist(), service.waited_s) == (REBUILT, [{"definition": "new"}], 5)
     assert len(service.copies) == 1
+    # One deadline for all: what was waited for one view is not waited for another again.
+    assert service.sealed_wait_s == 25
 
 
 def test_a_definition_that_changes_while_the_copy_is_read_is_read_again():
@@ -91,13 +94,20 @@ def test_a_rebuild_that_takes_longer_can_be_tried_again():
     assert (service.waited_s, service.copies) == (30, [])
 
 
-@pytest.mark.parametrize("state", [ViewState.STOPPED, ViewState.REFUSED, ViewState.REBUILDING])
-def test_a_view_that_cannot_go_on_is_not_waited_for(state: ViewState):
-    service = Service(dataclasses.replace(FOLLOWING, state=state, error="row 7 cannot be cast"))
-    with pytest.raises(NotComparable, match="sales stands still: row 7 cannot be cast") as caught:
+@pytest.mark.parametrize(
+    ("state", "text", "retryable"),
+    [
+        (ViewState.STOPPED, "sales stands still: no cast", False),
+        (ViewState.REFUSED, "sales is refused: no cast", False),
+        (ViewState.FOLLOWING, "sales is not as it should be: no cast", True),
+        (ViewState.REBUILDING, "sales is not as it should be: no cast", True),
+    ],
+)
+def test_a_view_with_an_error_is_not_waited_for(state: ViewState, text: str, retryable: bool):
+    service = Service(dataclasses.replace(FOLLOWING, state=state, error="no cast"))
+    with pytest.raises(NotComparable) as caught:
         service.take()
-    assert not caught.value.retryable
-    assert service.waited_s == 0
+    assert (str(caught.value), caught.value.retryable, service.waited_s) == (text, retryable, 0)
 
 
 def test_a_model_that_the_service_does_not_know_is_named():
