@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import tidemill
-from tidemill.cli import options
+from tidemill.cli import authoring, options
 from tidemill.cli.lines import plain, words
 from tidemill.cli.output import console, print_json, print_rows
 from tidemill.client.models import ViewState, ViewStatus
@@ -27,6 +27,10 @@ _CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|!=|<>|==|=|<|>)\s*(.*)", re.DOTALL)
 @click.group()
 def view() -> None:
     """Live views: dbt models whose tables follow the events."""
+
+
+view.add_command(authoring.check)
+view.add_command(authoring.apply)
 
 
 @view.command("list")

@@ -1,0 +1,354 @@
+"""`tidemill view check` and `tidemill view apply`: from a project's live models to the views of a service."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import tidemill
+from tidemill.cli import options
+from tidemill.cli.output import console, print_json
+from tidemill.client.applied import AppliedView, DefinitionChange
+from tidemill.client.models import ViewState, ViewStatus
+from tidemill.errors import MissingExtra
+from tidemill.local.folder import DataFolder, find_project
+from tidemill.local.live_models import compile_models
+
+_Line = dict[str, Any]
+_POLL_S = 0.2
+_SAY_EVERY_S = 5.0
+_FINE, _REFUSED = "[green]fine[/]   ", "[red]refused[/]"
+_CHANGES = {
+    DefinitionChange.ADDED: "[green]added[/]  ",
+    DefinitionChange.CHANGED: "[yellow]changed[/]",
+    DefinitionChange.SAME: "[dim]same[/]   ",
+    DefinitionChange.REMOVED: "[red]removed[/]",
+    DefinitionChange.REFUSED: _REFUSED,
+}
+_WHAT_IT_MEANS = {
+    DefinitionChange.ADDED: "built from the first event on",
+    DefinitionChange.CHANGED: "rebuilt from the first event on while the old one serves",
+    DefinitionChange.REMOVED: "its tables are dropped; they can be rebuilt from the events",
+}
+_DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
+
+Decorated = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Where an author's models and contracts are, and where they are compiled."""
+
+    root: Path
+    proto: Path
+    folder: DataFolder
+
+    @classmethod
+    def at(cls, project: Path | None, proto: Path | None, data: Path | None) -> Project:
+        """The project of the options; raises ProjectMissing."""
+        root = find_project(project)
+        return cls(root, proto or root / "proto", DataFolder.at(data, root))
+
+    def compiled(self, quiet: bool) -> Path:
+        """The live manifest of the models as they are now. Raises CompileFailed, MissingExtra, FolderBusy."""
+        screen = console()
+        if quiet or not screen.is_terminal:
+            return compile_models(self.root, self.folder)
+        with screen.status("compiling the live models with dbt"):
+            return compile_models(self.root, self.folder)
+
+    def shown(self, file: str) -> str:
+        """A file of the dbt project as it is named from here."""
+        path = self.root / "dbt_project" / file
+        relative = os.path.relpath(path)
+        return str(path) if relative.startswith(os.pardir + os.sep + os.pardir) else relative
+
+    def model_names(self, manifest: Path, given: Sequence[str]) -> list[str]:
+        """The names of live models that are given by name or by file; all of them where none is given."""
+        nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
+        models = {node.get("alias") or node["name"]: node for node in nodes if node["resource_type"] == "model"}
+        by_file = {
+            (self.root / "dbt_project" / node["original_file_path"]).resolve(): name for name, node in models.items()
+        }
+        names = []
+        for each in given:
+            name = each if each in models else by_file.get(Path(each).resolve())
+            if name is None:
+                known = ", ".join(sorted(models)) or "none"
+                tag = "; a model is live by `tags=['live']` in its config" if Path(each).exists() else ""
+                raise click.ClickException(f"there is no live model {each}; the live models are: {known}{tag}")
+            names.append(name)
+        return names or sorted(models)
+
+
+def of_project(command: Decorated) -> Decorated:
+    """The options --project, --proto and --data, as one argument `project`."""
+
+    def with_project(*args: Any, project: Path | None, proto: Path | None, data: Path | None, **others: Any) -> Any:
+        return command(*args, project=Project.at(project, proto, data), **others)
+
+    with_project.__doc__ = command.__doc__
+    with_project.__name__ = command.__name__
+    with_project.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    folder = click.Path(file_okay=False, path_type=Path)
+    decorators = (
+        click.option("--project", type=folder, envvar="TIDEMILL_PROJECT", show_envvar=True, metavar="DIR",
+                     help="The folder with proto/ and dbt_project/.  [default: this one or one above]"),
+        click.option("--proto", type=folder, metavar="DIR",
+                     help="The folder of the contracts.  [default: proto in the project]"),
+        click.option("--data", type=folder, envvar="TIDEMILL_DATA", show_envvar=True, metavar="DIR",
+                     help="The data folder, where dbt compiles.  [default: .tidemill in the project]"),
+    )  # fmt: skip
+    decorated: Decorated = with_project
+    for decorator in reversed(decorators):
+        decorated = decorator(decorated)
+    return decorated
+
+
+@click.command()
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@of_project
+@click.option("--address", metavar="HOST:PORT", help="Also say what would change in the service that listens there.")
+@options.as_json
+def check(models: tuple[str, ...], *, project: Project, address: str | None, as_json: bool) -> int:
+    """Say of live models what their views would be, or where and why they can't be live.
+
+    MODEL is a name or a file; without one, all are checked. Needs no service. Exit code 1: something is refused.
+
+    \b
+    Examples:
+      tidemill view check
+      tidemill view check sales_by_minute --address localhost:7433
+    """
+    manifest = project.compiled(as_json)
+    names = project.model_names(manifest, models)
+    arguments = [f"--manifest={manifest}", f"--proto={project.proto}", *(names if models else ())]
+    lines = list(ask_tool("tidemill view check", "ingest_service.live.check", arguments))
+    problems = [line for line in lines if "problem" in line]
+    for line in lines:
+        if as_json:
+            print_json(line)
+        elif "problem" in line:
+            _show_refused(line, project)
+        else:
+            _show_fine(line)
+    code = 1 if problems else 0
+    if address is not None:
+        with tidemill.connect(address) as tm:
+            changes = tm.apply_views(manifest.read_bytes(), check_only=True)
+        changes = [each for each in changes if not models or each.view in names]
+        if not as_json:
+            console().print(f"\nin the service at {address}:", markup=False)
+        code = max(code, _show_changes(changes, as_json=as_json))
+    return code
+
+
+@click.command()
+@of_project
+@click.option("--check-only", is_flag=True, help="Only say what would change.")
+@click.option("--wait", is_flag=True, help="Wait until new and changed views have taken in all events.")
+@click.option("--yes", is_flag=True, help="Remove views without asking.")
+@options.address
+@options.as_json
+def apply(*, project: Project, check_only: bool, wait: bool, yes: bool, address: str, as_json: bool) -> int:
+    """Make the project's live models the views of a running service, without a restart.
+
+    A changed view is rebuilt while the old one serves; one that is no longer among the models is removed, after a
+    question on a terminal. Exit code 1: something is refused, or a rebuild failed (with --wait).
+
+    \b
+    Examples:
+      tidemill view apply --check-only
+      tidemill view apply --wait
+    """
+    manifest = project.compiled(as_json).read_bytes()
+    with tidemill.connect(address) as tm:
+        if check_only:
+            return _show_changes(tm.apply_views(manifest, check_only=True), as_json=as_json)
+        if not (yes or as_json) and sys.stdin.isatty():
+            _ask_before_removing(tm.apply_views(manifest, check_only=True))
+        before = {view.view: view.definition_hash for view in tm.views()}
+        changes = tm.apply_views(manifest)
+        code = _show_changes(changes, as_json=as_json)
+        if wait:
+            code = max(code, _wait(tm, changes, before, as_json=as_json))
+    return code
+
+
+def ask_tool(command: str, module: str, arguments: Iterable[str]) -> Iterator[_Line]:
+    """What one of the service's own tools says, one object a line; raises ClickException where it says nothing."""
+    process = start_tool(command, module, arguments)
+    said = ""
+    try:
+        assert process.stdout is not None
+        for said in process.stdout:
+            yield json.loads(said)
+    finally:
+        end_tool(process, failed=not said)
+
+
+def start_tool(command: str, module: str, arguments: Iterable[str]) -> subprocess.Popen[str]:
+    """Start one of the service's own tools, which this package may not import; raises MissingExtra."""
+    if importlib.util.find_spec("ingest_service") is None or importlib.util.find_spec("sqlglot") is None:
+        raise MissingExtra(command, "service")
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
+    )
+
+
+def end_tool(process: subprocess.Popen[str], *, failed: bool) -> None:
+    """Let a tool end; raises ClickException with what it said on stderr when it failed."""
+    _, error = process.communicate()
+    if process.returncode and failed:
+        last = error.strip().splitlines()[-1:] or ["it said nothing"]
+        raise click.ClickException(last[0].removeprefix("tidemill: "))
+
+
+def _show_fine(line: _Line) -> None:
+    out = console()
+    what = "the events" if line["is_of_events"] else f"one row a {', '.join(line['group_columns'])}"
+    if not line["group_columns"]:
+        what = "one row"
+    kept = f"; kept for {_duration(line['retain_s'])}" if line["retain_s"] else ""
+    out.print(f"{_FINE} [bold]{escape(line['model'])}[/]: {escape(what)} of {escape(line['stream'])}{kept}")
+    width = max(len(column["name"]) for column in line["columns"])
+    for column in line["columns"]:
+        how = "tells the rows apart" if column["in_grain"] else column["compared"]
+        if column["name"] == line["window_column"]:
+            how = "when it happened" if line["is_of_events"] else f"start of the window{_width(line['window_width'])}"
+        out.print(f"          {column['name']:{width}}  [dim]{column['type']:24}[/]  {how}", style=None)
+
+
+def _width(interval: str) -> str:
+    """A window's length in words; `interval` is DuckDB's, or "" where it is not known."""
+    number, _, unit = interval.removeprefix("INTERVAL '").removesuffix("'").partition(" ")
+    if unit == "microseconds" and int(number) % 1_000_000 == 0:
+        return f" of {_duration(int(number) // 1_000_000)}"
+    return f" of {number} {unit}" if interval else ""
+
+
+def _duration(seconds: int) -> str:
+    for unit, size in (("day", _DAY_S), ("hour", _HOUR_S), ("minute", _MINUTE_S)):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}{'s' if seconds > size else ''}"
+    return f"{seconds} seconds"
+
+
+def _show_refused(line: _Line, project: Project) -> None:
+    out = console()
+    if "model" not in line:
+        out.print(f"{_REFUSED} {escape(line['problem'])}")
+        return
+    place = project.shown(line["file"])
+    if line["line"] is not None:
+        here = f":{line['line']}:{line['column']}"
+        place += f" (line {line['line']}, column {line['column']} of its compiled SQL)" if line["compiled"] else here
+    out.print(f"{_REFUSED} [bold]{escape(line['model'])}[/]: {escape(place)}")
+    out.print(f"          {escape(line['problem'])}")
+
+
+def _show_changes(changes: Iterable[AppliedView], *, as_json: bool) -> int:
+    """Print what becomes of views; the exit code."""
+    refused = 0
+    out = console()
+    for each in changes:
+        refused += each.change is DefinitionChange.REFUSED
+        if as_json:
+            print_json(each)
+            continue
+        why = each.problem or _WHAT_IT_MEANS.get(each.change, "")
+        out.print(f"{_CHANGES[each.change]} [bold]{escape(each.view)}[/]{': ' if why else ''}{escape(why)}")
+    return 1 if refused else 0
+
+
+def _ask_before_removing(changes: Iterable[AppliedView]) -> None:
+    removed = [each.view for each in changes if each.change is DefinitionChange.REMOVED]
+    if removed:
+        click.confirm(
+            f"{', '.join(removed)}: no longer among the models. Their tables are dropped, and can be rebuilt from the "
+            "events. Remove?",
+            abort=True,
+        )
+
+
+def _wait(tm: tidemill.Client, changes: Iterable[AppliedView], before: Mapping[str, str], *, as_json: bool) -> int:
+    """Wait until added and changed views serve their new definition over all events that there were; the exit code."""
+    built = {DefinitionChange.ADDED, DefinitionChange.CHANGED}
+    waiting = {each.view for each in changes if each.change in built}
+    targets: dict[str, int] = {}
+    failed = 0
+    with _Waiting(quiet=as_json) as shown:
+        while waiting:
+            for status in tm.views():
+                if status.view not in waiting:
+                    continue
+                target = targets.setdefault(status.view, status.offset + status.lag)
+                at = status.offset if status.rebuild_offset is None else status.rebuild_offset
+                shown.show(status.view, at, target)
+                if _is_built(status, target, before):
+                    waiting.discard(status.view)
+                    shown.say(f"{status.view} serves {at:,} events")
+                elif status.error:
+                    waiting.discard(status.view)
+                    failed += 1
+                    shown.say(f"{status.view}: {status.error}", failed=True)
+            if waiting:
+                time.sleep(_POLL_S)
+    return 1 if failed else 0
+
+
+def _is_built(status: ViewStatus, target: int, before: Mapping[str, str]) -> bool:
+    is_new = before.get(status.view) != status.definition_hash
+    return status.state is ViewState.FOLLOWING and is_new and status.offset >= target and not status.error
+
+
+class _Waiting:
+    """Bars on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._out = console()
+        self._quiet = quiet
+        self._said_at_s = time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} events"))
+        on_terminal = self._out.is_terminal and not quiet
+        self._progress = Progress(*columns, TimeElapsedColumn(), console=self._out, disable=not on_terminal)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Waiting:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(Exception):
+            self._progress.stop()
+
+    def show(self, view: str, offset: int, target: int) -> None:
+        """Show how far a view is."""
+        if view not in self._tasks:
+            self._tasks[view] = self._progress.add_task(view, total=target)
+        self._progress.update(self._tasks[view], completed=offset)
+        now_s = time.monotonic()
+        if not self._quiet and not self._out.is_terminal and now_s - self._said_at_s >= _SAY_EVERY_S:
+            self._said_at_s = now_s
+            self._out.print(f"{view}: {offset:,} of {target:,} events", markup=False)
+
+    def say(self, text: str, *, failed: bool = False) -> None:
+        """Say what came of one view."""
+        if failed:
+            click.echo(text, err=True)
+        elif not self._quiet:
+            self._out.print(text, markup=False)
