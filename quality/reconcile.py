@@ -96,9 +96,9 @@ def compare_view(
     if _bounded(view):
         _make_bounds(connection, view, bounds, condition)
     connection.execute(f"create or replace temp table differing as {_differing(view)}")
-    windows, rows = connection.execute(_counts_sql(view)).fetchone()
+    windows, rows = connection.execute(_counts_sql(view)).fetchall()[0]
     found = " union all ".join(_differences_sql(view))
-    total = connection.execute(f"select count(*) from ({found})").fetchone()[0]
+    total = connection.execute(f"select count(*) from ({found})").fetchall()[0][0]
     listing = f'select * from ({found}) order by "window", "group", "place" limit {DIFFERENCES_MAX}'
     first_found = connection.execute(listing).fetchall() if total else []
     differences = tuple(Difference(view.view, *row[:-1]) for row in first_found)

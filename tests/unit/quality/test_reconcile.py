@@ -129,6 +129,15 @@ def test_a_view_without_windows_is_compared_whole():
     )
 
 
+def test_one_connection_compares_one_view_after_another():
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.register("batch", table([row(), row("Spain")]))
+        for live in ([row(), row("Spain")], [row()], [row(units=9), row("Spain")]):
+            found = compare_view(connection, view(), table(live), "batch", RUN.first, RUN.end)
+            assert found.difference_count == (live != [row(), row("Spain")])
+
+
 def test_a_value_in_the_group_may_hold_what_sql_would_take_for_more():
     name = 'it\'s "x"; drop table batch; --'
     found = compare([row(name, units=1)], [row(name, units=2)])
