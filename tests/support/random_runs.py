@@ -1,0 +1,417 @@
+"""Plays a random life of a live view (batches, restarts, repeats, seals) and compares it with DuckDB on the way."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from ingest_service.live import SealedRange, ViewQuery
+from ingest_service.live.duck import open_duck
+from ingest_service.live.lifecycle import set_up
+from ingest_service.live.manifest import LiveModel
+from ingest_service.live.plan import BOUNDS_BATCH, MergePlan, plan_view
+from ingest_service.live.query import RowReader
+from ingest_service.live.seeds import PREFIX, Seed
+from ingest_service.live.store import Store
+from ingest_service.live.view import LiveView, TakeAgain, ViewStopped
+from ingest_service.log.records import Entry, Rows, with_system_columns
+from support.agreement import Disagreement, Row, Yardstick, compare, is_between, rows_by_key
+from support.random_events import SCHEMA, SEEDS, RandomEvents
+from support.random_expressions import quoted
+from support.random_models import SOURCE, Model, RandomModels
+
+STREAM = "order_lines"
+VIEW = "v"
+Event = dict[str, Any]
+
+
+def seed_of(name: str) -> Seed:
+    """A seed as the manifest has it."""
+    types, content = SEEDS[name]
+    return Seed(name, f"seeds/{name}.csv", content, tuple(types.items()), ",")
+
+
+def live_model(model: Model) -> LiveModel:
+    """A random model as dbt's manifest tells of it."""
+    seeds = {("db", "schema", name): seed_of(name) for name in model.seeds}
+    path = f"models/live/{VIEW}.sql"
+    streams = {("db", "schema", STREAM): STREAM}
+    return LiveModel(VIEW, path, model.sql, model.sql, model.materialized, "microbatch", streams, seeds)
+
+
+class Warehouse:
+    """DuckDB with the stream and the seeds as tables, where dbt would build the model."""
+
+    def __init__(self) -> None:
+        self._duck = open_duck()
+        self._duck.execute("ATTACH ':memory:' AS db; CREATE SCHEMA db.schema")
+        for name in SEEDS:
+            seed = seed_of(name)
+            seed.load(self._duck)
+            self._duck.execute(f'CREATE TABLE db.schema."{name}" AS FROM "{seed.table}"')
+            self._duck.execute(f'CREATE VIEW "{PREFIX}{name}" AS FROM "{seed.table}"')
+        self.fill(with_system_columns(SCHEMA).empty_table())
+
+    def fill(self, rows: pa.Table) -> None:
+        """Puts rows in place of the stream's."""
+        self._duck.register("arriving", rows)
+        self._duck.execute(f"CREATE OR REPLACE TABLE {SOURCE} AS FROM arriving")
+        self._duck.execute(f"CREATE OR REPLACE VIEW {BOUNDS_BATCH} AS FROM {SOURCE}")
+        self._duck.unregister("arriving")
+
+    def query(self, sql: str) -> pa.Table:
+        """What DuckDB answers."""
+        return self._duck.sql(sql).to_arrow_table()
+
+    def refusal(self, sql: str) -> str:
+        """Why DuckDB would not run a query, or nothing."""
+        try:
+            self._duck.execute(f"DESCRIBE {sql}").fetchall()
+        except duckdb.Error as error:
+            return str(error).splitlines()[0]
+        return ""
+
+    def close(self) -> None:
+        """Lets go of it."""
+        self._duck.close()
+
+
+@dataclass(frozen=True)
+class Append:
+    """Events that arrive, in so many appends; the view gets the last `again` earlier rows with the first.
+
+    bulk: they are taken in first and committed after all of them.
+    """
+
+    batches: tuple[tuple[Event, ...], ...]
+    again: int = 0
+    bulk: bool = False
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The service is stopped and started again."""
+
+
+@dataclass(frozen=True)
+class SealDates:
+    """The dates are declared complete."""
+
+    first: dt.date
+    last: dt.date
+
+
+Step = Append | Restart | SealDates
+
+
+def random_model(rng: random.Random, warehouse: Warehouse, *, off: frozenset[str] = frozenset()) -> tuple[Model, int]:
+    """A model that DuckDB takes, and how many it refused before."""
+    models = RandomModels(rng, off=off)
+    for refused in range(100):
+        model = models.model()
+        if not warehouse.refusal(model.judging_sql):
+            return model, refused
+    raise AssertionError("DuckDB refused 100 models: the generator makes nonsense")
+
+
+def random_steps(rng: random.Random) -> list[Step]:
+    """A view's life: mostly small batches, sometimes empty ones, rarely one of thousands of rows."""
+    events = RandomEvents(rng, tame=rng.random() < 0.6)
+    steps: list[Step] = []
+    for number in range(rng.randint(2, 8)):
+        chance = rng.random() if number else 1.0
+        if chance < 0.2:
+            steps.append(Restart())
+        elif chance < 0.3:
+            first = dt.date(2011, 12, 5) - dt.timedelta(days=rng.choice((0, 0, 1, 2)))
+            steps.append(SealDates(first, first + dt.timedelta(days=rng.choice((0, 0, 1)))))
+        else:
+            sizes = [rng.choice((0, 1, 1, 2, 5, 12, 40)) for _ in range(rng.choice((1, 1, 2, 4)))]
+            if not any(isinstance(step, Append) for step in steps):
+                sizes[0] = 30
+            batches = tuple(tuple(events.batch(size)) for size in sizes)
+            if rng.random() < 0.02:
+                few = events.batch(50)
+                batches = (*batches, tuple(rng.choice(few) for _ in range(3000)))
+            steps.append(Append(batches, rng.choice((0, 0, 0, 1, 7)), bulk=rng.random() < 0.3))
+    return steps
+
+
+class Play:
+    """One life of a view of one model, over a log of its own."""
+
+    def __init__(
+        self,
+        model: Model,
+        folder: Path,
+        log: Any,
+        warehouse: Warehouse,
+        duck: Any,
+        plans: dict[tuple[str, str], MergePlan] | None = None,
+    ) -> None:
+        """`log`: empty, with random_events' columns; `duck`: what plans and views run in; `plans`: made before."""
+        self.model = model
+        self._log = log
+        self._warehouse = warehouse
+        self._duck = duck
+        self._url = f"sqlite:///{folder}/live.sqlite"
+        plans = {} if plans is None else plans
+        key = (model.sql, model.materialized)
+        if key not in plans:
+            plans[key] = plan_view(live_model(model), {STREAM: log}, duck)
+        self.plan = plans[key]
+        self.compared = 0
+        self.stopped = ""
+        self._before: tuple[int, dict[Row, Row]] | None = None
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Plays the steps; raises Disagreement, with the number of the step in `step`."""
+        steps = [*steps, Restart()]
+        at = 0
+        while at < len(steps):
+            with self._view() as view:
+                while at < len(steps) and not isinstance(steps[at], Restart):
+                    self._take(view, steps[at])
+                    if self.stopped:
+                        return
+                    at += 1
+                self._compare(view)
+            at += 1
+
+    @contextmanager
+    def _view(self) -> Iterator[LiveView]:
+        store = Store(self._url)
+        try:
+            view = set_up(self.plan, store, self._log, self._duck)
+            yield view
+            view.close()
+        finally:
+            store.close()
+
+    def _take(self, view: LiveView, step: Step) -> None:
+        if isinstance(step, SealDates):
+            entry = self._log.seal(step.first, step.last)
+            view.apply([entry])
+            self._compare_sealed(view, SealedRange(step.first, step.last, entry.seal_offset))
+            return
+        assert isinstance(step, Append)
+        entries = [self._log.append(list(batch)) for batch in step.batches]
+        try:
+            self._deliver(view, self._again(entries, step.again), bulk=step.bulk)
+        except ViewStopped as error:
+            self.stopped = str(error)
+            self._compare(view)
+            self._check_fault(view)
+
+    @staticmethod
+    def _deliver(view: LiveView, entries: Sequence[Entry], *, bulk: bool) -> None:
+        if not bulk:
+            view.apply(entries)
+            return
+        try:
+            view.absorb(entries)
+            view.commit()
+        except TakeAgain:
+            view.apply(entries)
+
+    def _again(self, entries: list[Rows], count: int) -> list[Entry]:
+        """The entries, the first of which also has earlier rows, as a reader gives those that began before it."""
+        first = entries[0]
+        rows = self._log.table().slice(max(0, first.base_offset - count)).combine_chunks()
+        batches = rows.slice(0, first.next_offset - max(0, first.base_offset - count)).to_batches()
+        if not count or not batches:
+            return list(entries)
+        return [Rows(batches[0], first.next_offset - batches[0].num_rows, first.next_offset), *entries[1:]]
+
+    def _compare(self, view: LiveView) -> None:
+        """The view's rows, DuckDB's over the same prefix, and what a watcher would have made of the changes."""
+        description = self.plan.description
+        batch, yardsticks = self._batch(view.offset)
+        live = self._rows(view, ViewQuery(VIEW))
+        self.compared += compare(live, batch, description.columns, description.group_columns, yardsticks)
+        self._check_bounds(live)
+        rows = rows_by_key(live, description.group_columns, "live")
+        if self._before is not None:
+            offset, watched = self._before
+            changed = self._rows(view, ViewQuery(VIEW), changed_above=offset)
+            watched |= rows_by_key(changed, description.group_columns, "changes")
+            if repr(watched) != repr({key: rows.get(key) for key in watched}) or watched.keys() != rows.keys():
+                raise Disagreement(f"live differs from what those know who watch it since offset {offset}: {watched}")
+        self._before = view.offset, rows
+
+    def _compare_sealed(self, view: LiveView, sealed: SealedRange) -> None:
+        description = self.plan.description
+        batch, yardsticks = self._batch(sealed.seal_offset)
+        if description.window_column:
+            batch = self._dated(batch, f"cast({quoted(description.window_column)} as date)", sealed)
+        live = self._rows(view, ViewQuery(VIEW, sealed=sealed))
+        self.compared += compare(live, batch, description.columns, description.group_columns, yardsticks)
+
+    def _dated(self, batch: pa.Table, window: str, sealed: SealedRange) -> pa.Table:
+        duck = self._duck.cursor()
+        try:
+            duck.register("batch", batch)
+            return duck.sql(
+                f"from batch where {window} between date '{sealed.first_date}' and date '{sealed.last_date}'"
+            ).to_arrow_table()
+        finally:
+            duck.close()
+
+    def _batch(self, below: int) -> tuple[pa.Table, dict[Row, dict[str, Yardstick]]]:
+        """DuckDB's answer over the rows below an offset, and how exactly each row is known."""
+        self._warehouse.fill(self._log.table(below))
+        try:
+            batch = self._warehouse.query(self.model.sql)
+        except duckdb.Error as error:
+            raise Disagreement(f"batch fails below offset {below}, and live did not: {error}") from error
+        scales = self.model.scales
+        if not scales:
+            return batch, {}
+        width = len(batch.schema)
+        judging = self._warehouse.query(self.model.judging_sql)
+        keys = rows_by_key(judging.select(range(width)), self.plan.description.group_columns, "batch")
+        columns = zip(*(column.to_pylist() for column in judging.columns[width:]), strict=True)
+        names = batch.schema.names
+        return batch, {
+            key: {
+                names[i]: Yardstick(scale.of, value, scale.quantile)
+                for (i, scale), value in zip(scales.items(), values, strict=True)
+            }
+            for key, values in zip(keys, columns, strict=True)
+        }
+
+    def _rows(self, view: LiveView, query: ViewQuery, **options: Any) -> pa.Table:
+        """The view's rows as a reader sees them, from another connection."""
+        store, duck = Store(self._url), self._duck.cursor()
+        try:
+            with store.read() as transaction:
+                stored = transaction.load(VIEW)
+                assert stored is not None
+                if stored.checkpoint.offset != view.offset:
+                    raise Disagreement(f"live: the view is at {view.offset}, its rows at {stored.checkpoint.offset}")
+                return RowReader(query, stored.description, duck).read(transaction, **options)
+        finally:
+            duck.close()
+            store.close()
+
+    def _check_bounds(self, live: pa.Table) -> None:
+        """Approximate quantiles lie between the bounds by which they are reconciled."""
+        description = self.plan.description
+        if not description.bounds_sql:
+            return
+        bounds = self._warehouse.query(description.bounds_sql)
+        names = bounds.schema.names
+        there = rows_by_key(bounds, description.group_columns, "bounds")
+        here = rows_by_key(live, description.group_columns, "live")
+        if there.keys() != here.keys():
+            raise Disagreement(f"the bounds are of other groups than live: {there.keys() ^ here.keys()}")
+        for key, row in here.items():
+            for column, value in zip(description.columns, row, strict=True):
+                if not column.rank_error:
+                    continue
+                low, high = (there[key][names.index(f"{column.name}__{end}")] for end in ("low", "high"))
+                if not is_between(value, low, high):
+                    raise Disagreement(f"{column.name}: live {value!r} is not between {low!r} and {high!r}, in {row}")
+
+    def _check_fault(self, view: LiveView) -> None:
+        """Live stands still at a row with which batch fails, too."""
+        self._warehouse.fill(self._log.table(view.offset + 1))
+        try:
+            self._warehouse.query(self.model.sql)
+        except duckdb.Error:
+            return
+        raise Disagreement(f"live stopped ({self.stopped}), and batch does not fail with the row at {view.offset}")
+
+
+Fails = Callable[[Model, Sequence[Step]], str]
+ATTEMPTS_MAX = 400
+
+
+def shrink(model: Model, steps: Sequence[Step], fails: Fails) -> tuple[Model, list[Step], str]:
+    """A smaller model and a shorter life that still fail, and how. fails: the Disagreement's text, or nothing."""
+    shrinker = _Shrinker(model, list(steps), fails)
+    shrinker.run()
+    return shrinker.model, shrinker.steps, shrinker.message
+
+
+class _Shrinker:
+    def __init__(self, model: Model, steps: list[Step], fails: Fails) -> None:
+        self.model, self.steps = model, steps
+        self._fails = fails
+        self._left = ATTEMPTS_MAX
+        self.message = fails(model, steps)
+
+    def run(self) -> None:
+        """First fewer steps, then fewer rows, then fewer columns; again while it helps."""
+        size = -1
+        while size != self._size() and self._left > 0:
+            size = self._size()
+            for end in range(1, len(self.steps)):
+                if self._try(self.model, self.steps[:end]):
+                    break
+            self._drop(lambda i: self.steps[:i] + self.steps[i + 1 :], lambda: len(self.steps))
+            for part in (2, 4, 8, 1000):
+                self._fewer_rows(part)
+            for i in reversed(range(len(self.model.items))):
+                if len(self.model.items) > 1:
+                    self._try(self.model.without(i), self.steps)
+
+    def _drop(self, without: Callable[[int], list[Step]], count: Callable[[], int]) -> None:
+        for i in reversed(range(count())):
+            if count() > 1:
+                self._try(self.model, without(i))
+
+    def _fewer_rows(self, parts: int) -> None:
+        """Leaves out parts of each append's rows."""
+        for i in reversed(range(len(self.steps))):
+            step = self.steps[i]
+            if not isinstance(step, Append):
+                continue
+            for j in reversed(range(len(step.batches))):
+                step = self.steps[i]
+                assert isinstance(step, Append)
+                rows = step.batches[j]
+                width = max(1, len(rows) // parts)
+                for start in reversed(range(0, len(rows), width)):
+                    step = self.steps[i]
+                    assert isinstance(step, Append)
+                    kept = step.batches[j][:start] + step.batches[j][start + width :]
+                    batches = (*step.batches[:j], kept, *step.batches[j + 1 :])
+                    self._try(self.model, [*self.steps[:i], replace(step, batches=batches), *self.steps[i + 1 :]])
+
+    def _try(self, model: Model, steps: list[Step]) -> bool:
+        if self._left <= 0:
+            return False
+        self._left -= 1
+        message = self._fails(model, steps)
+        if message:
+            self.model, self.steps, self.message = model, steps, message
+        return bool(message)
+
+    def _size(self) -> int:
+        rows = sum(len(batch) for step in self.steps if isinstance(step, Append) for batch in step.batches)
+        return rows + len(self.steps) + len(self.model.items)
+
+
+def told(model: Model, steps: Sequence[Step]) -> str:
+    """A model and a life, to be read by a developer."""
+    lines = [model.sql, f"materialized={model.materialized!r}, seeds={model.seeds}"]
+    for step in steps:
+        if isinstance(step, Append):
+            lines.append(f"Append(again={step.again}, bulk={step.bulk}):")
+            lines += [f"  batch of {len(batch)}: {[_usual(event) for event in batch][:20]}" for batch in step.batches]
+        else:
+            lines.append(repr(step))
+    return "\n".join(lines)
+
+
+def _usual(event: Event) -> Event:
+    return {name: str(value) if isinstance(value, dt.datetime) else value for name, value in event.items()}
