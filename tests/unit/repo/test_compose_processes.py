@@ -33,8 +33,11 @@ def test_manifest_then_ingest(containers):
     import tidemill
 
     with tidemill.connect(f"127.0.0.1:{containers.here.ingest_port}") as tm:
-        assert [view.view for view in tm.views()] == ["sales_by_minute"]
-        assert [stream.stream for stream in tm.streams()] == ["order_lines"]
+        views = tm.views()
+        assert [stream.stream for stream in tm.streams()] == ["order_lines", "readings", "web_requests"]
+    models = sorted(file.stem for file in (compose.ROOT / "dbt_project" / "models" / "live").glob("*.sql"))
+    assert [view.view for view in views] == models
+    assert [view.error for view in views] == [""] * len(models)
 
 
 def test_ingest_ends_without_its_manifest(containers):
