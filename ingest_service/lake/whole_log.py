@@ -39,6 +39,10 @@ class KeptLog(Protocol):
         """The columns of rows as read, system columns included."""
 
     @property
+    def watermark_us(self) -> int | None:
+        """Event time below which the stream is believed complete (µs since 1970 UTC); None before the first event."""
+
+    @property
     def start_offset(self) -> int:
         """The first offset that the log still keeps; it rises."""
 
@@ -52,8 +56,8 @@ class KeptLog(Protocol):
     def offset_before_time(self, append_time_us: int) -> int:
         """An offset from which on every row appended at that time or later stands."""
 
-    def reader(self, from_offset: int) -> KeptReader:
-        """A reader from an offset on, which the log still keeps."""
+    def reader(self, from_offset: int, columns: Sequence[str] | None = None) -> KeptReader:
+        """A reader from an offset on, which the log still keeps; `columns`: of these alone."""
 
     def wait_readable(self, ready: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until `ready` holds, which is asked whenever the durable offset moves; False at the timeout."""
@@ -85,6 +89,11 @@ class WholeLog:
     def durable_offset(self) -> int:
         """Everything strictly below it is on disk."""
         return self.log.durable_offset
+
+    @property
+    def watermark_us(self) -> int | None:
+        """Event time below which the stream is believed complete (µs since 1970 UTC); None before the first event."""
+        return self.log.watermark_us
 
     def wait_readable(self, ready: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until `ready` holds, which is asked whenever the durable offset moves; False at the timeout."""
@@ -135,6 +144,7 @@ class WholeLogReader:
         everything = whole.schema
         self.schema = everything if columns is None else pa.schema([everything.field(name) for name in columns])
         self._whole = whole
+        self._columns = columns
         self.offset = self._from_offset = from_offset
         """The next row's."""
         self._kept: KeptReader | None = None
@@ -174,7 +184,7 @@ class WholeLogReader:
 
     def _from_log(self, max_rows: int, timeout_s: float, max_bytes: int) -> list[Entry]:
         if self._kept is None:
-            self._kept = self._whole.log.reader(self.offset)
+            self._kept = self._whole.log.reader(self.offset, None if self._columns is None else self.schema.names)
             if self._history is not None:
                 self._history.close()
                 self._history = None

@@ -10,15 +10,21 @@ Main types: `LiveViews` (all of them), `LiveView` (one, as a function of a prefi
 from ingest_service.live.description import ViewColumn
 from ingest_service.live.engine import LiveViews
 from ingest_service.live.query import Operator, SealedRange, ViewFilter, ViewQuery, ViewResult
-from ingest_service.live.status import ViewStatus
+from ingest_service.live.status import Change, ViewChange, ViewState, ViewStatus
+from ingest_service.live.watch import ViewChanges, ViewWatch
 
 __all__ = [
+    "Change",
     "LiveViews",
     "Operator",
     "SealedRange",
+    "ViewChange",
+    "ViewChanges",
     "ViewColumn",
     "ViewFilter",
     "ViewQuery",
     "ViewResult",
+    "ViewState",
     "ViewStatus",
+    "ViewWatch",
 ]

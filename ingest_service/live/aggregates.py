@@ -1,17 +1,31 @@
 """What each aggregate keeps between micro-batches, how two such states become one, and what is seen of them.
 
-Adding an aggregate means adding an entry to `_KINDS`.
+Adding an aggregate means adding an entry to `_KINDS`. Where DuckDB's own state of an aggregate can be kept
+(EXPORT_STATE, `combine_aggr`, `finalize`), it is: live and batch are then the same estimator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 DOUBLE_TOLERANCE = 1e-9
 """Sums of doubles depend on the order of rows; live and batch may differ by this much, relative to batch."""
+SPREAD_TOLERANCE = 1e-6
+"""The same for variances and standard deviations: they are small differences of large numbers."""
+
+_REGISTERS = "STRUCT(precision UTINYINT, registers UTINYINT[])"
+_SPREAD = "STRUCT(count UBIGINT, mean DOUBLE, dsquared DOUBLE)"
+_CENTROIDS = "STRUCT(count UBIGINT, min DOUBLE, max DOUBLE, centroids STRUCT(mean DOUBLE, weight DOUBLE)[])"
+# HyperLogLog's precision and registers, each below 70, as one character each: a third of what a list would take.
+_REGISTERS_TEXT = "chr(48 + {s}.precision) || array_to_string(list_transform({s}.registers, lambda r: chr(48 + r)), '')"
+_TEXT_REGISTERS = (
+    "CASE WHEN {s} IS NOT NULL THEN {{'precision': CAST(ascii({s}) - 48 AS UTINYINT), 'registers': "
+    "list_transform(string_split(substr({s}, 2), ''), lambda c: CAST(ascii(c) - 48 AS UTINYINT))}} END"
+)
 
 
 @dataclass(frozen=True)
@@ -19,99 +33,279 @@ class State:
     """One number or value that is kept for each group.
 
     partial: the aggregate that makes it from the rows of a batch.
-    merge: the DuckDB aggregate that makes one of several.
+    merge: the DuckDB aggregate that makes one of several; {s} is the state, {0}, {1} … those of the same aggregate.
+    struct: the type to which a state of DuckDB's own is cast, to be kept.
+    text, parse: how it becomes text that the store keeps, and a value of {type} again.
     is_count_of_set: the partial is a list of distinct values; the store keeps the set, and the state is its size.
     """
 
     partial: exp.Expression
     merge: str
+    struct: str | None = None
+    text: str = "CAST({s} AS VARCHAR)"
+    parse: str = "CAST({s} AS {type})"
     is_count_of_set: bool = False
 
 
 @dataclass(frozen=True)
-class Kind:
-    """An aggregate function: its states, and what is seen, as an expression over columns that hold them."""
+class Bounds:
+    """How an approximate quantile is judged: between two of the sorted values.
 
-    states: Callable[[exp.Expression, exp.Expression | None], tuple[State, ...]]
-    final: Callable[[list[exp.Column]], exp.Expression]
-    exact: Callable[[str], bool]
+    low, high: SQL over the model's rows. rank_error: how far, as a share of the rows, from the exact rank.
+    """
 
-
-def _call(name: str, argument: exp.Expression, where: exp.Expression | None) -> exp.Expression:
-    call = exp.Anonymous(this=name, expressions=[argument.copy()])
-    return call if where is None else exp.Filter(this=call, expression=exp.Where(this=where.copy()))
-
-
-def _simple(name: str, merge: str) -> Callable[[exp.Expression, exp.Expression | None], tuple[State, ...]]:
-    return lambda argument, where: (State(_call(name, argument, where), merge),)
-
-
-def _distinct(argument: exp.Expression, where: exp.Expression | None) -> tuple[State, ...]:
-    present = exp.Not(this=exp.Is(this=exp.paren(argument.copy()), expression=exp.Null()))
-    condition = present if where is None else exp.and_(where.copy(), present)
-    values = exp.Distinct(expressions=[argument.copy()])
-    return (State(_call("list", values, condition), "sum", is_count_of_set=True),)
-
-
-def _average(argument: exp.Expression, where: exp.Expression | None) -> tuple[State, ...]:
-    return State(_call("sum", argument, where), "sum"), State(_call("count", argument, where), "sum")
-
-
-def _quotient(states: list[exp.Column]) -> exp.Expression:
-    return exp.Div(this=exp.cast(states[0], "double", dialect="duckdb"), expression=states[1])
-
-
-def _same(states: list[exp.Column]) -> exp.Expression:
-    return states[0]
-
-
-def _always(_: str) -> bool:
-    return True
-
-
-_KINDS: dict[str, Kind] = {
-    "count": Kind(_simple("count", "sum"), _same, _always),
-    "count_star": Kind(_simple("count", "sum"), _same, _always),
-    "sum": Kind(_simple("sum", "sum"), _same, lambda duckdb_type: duckdb_type != "DOUBLE"),
-    "min": Kind(_simple("min", "min"), _same, _always),
-    "max": Kind(_simple("max", "max"), _same, _always),
-    "avg": Kind(_average, _quotient, lambda _: False),
-    "mean": Kind(_average, _quotient, lambda _: False),
-}
-_COUNT_DISTINCT = Kind(_distinct, _same, _always)
-
-KNOWN = "count, sum, min, max, avg and count(distinct …)"
+    low: str
+    high: str
+    rank_error: float
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One aggregate call of a model."""
+    """One aggregate call of a model: its states, and what is seen of them.
 
-    kind: Kind
-    argument: exp.Expression
-    where: exp.Expression | None
+    final: an expression over the columns that hold the states. tolerance: by how much live and batch may differ,
+    relative to batch, given the type of the first state; 0: not at all.
+    """
+
+    states: tuple[State, ...]
+    final: Callable[[Sequence[str]], str]
+    tolerance: Callable[[str], float]
+    bounds: Bounds | None = None
 
     @classmethod
-    def of(cls, name: str, call: exp.Expression) -> Aggregate | str:
-        """The aggregate that a call is, or the reason why it cannot be one."""
+    def of(cls, name: str, call: exp.Expression, result_type: str, is_offset: IsOffset) -> Aggregate | str:
+        """The aggregate that a call is, or the reason why it cannot be one, with what would work."""
         where = call.parent.expression.this if isinstance(call.parent, exp.Filter) else None
         arguments = _arguments(call)
-        if name not in _KINDS:
-            return f"only {KNOWN} can be merged"
         if name in {"count", "count_star"} and not arguments:
-            return cls(_KINDS["count"], exp.Star(), where)
-        if len(arguments) != 1:
-            return f"{name} takes one argument here"
-        if not isinstance(arguments[0], exp.Distinct):
-            return cls(_KINDS[name], arguments[0], where)
-        if name != "count" or len(arguments[0].expressions) != 1:
-            return "of the aggregates with DISTINCT only count, of one expression, can be merged"
-        return cls(_COUNT_DISTINCT, arguments[0].expressions[0], where)
+            arguments = [exp.Star()]
+        if name not in _KINDS:
+            return f"only {', '.join(sorted(KNOWN))} can be merged; {_ELSEWHERE}"
+        if any(isinstance(argument, exp.Distinct) for argument in arguments):
+            return _count_distinct(name, arguments[0].expressions, where)
+        count, make = _KINDS[name]
+        if len(arguments) != count:
+            return f"{name} takes {count} argument{'s' * (count > 1)} here; {_ELSEWHERE}"
+        return make(_Call(name, arguments, where, result_type, is_offset))
+
+
+IsOffset = Callable[[exp.Expression], bool]
+_ELSEWHERE = "compute anything else in a model that reads this one or the lake"
+
+
+@dataclass(frozen=True)
+class _Call:
+    name: str
+    arguments: list[exp.Expression]
+    where: exp.Expression | None
+    result_type: str
+    is_offset: IsOffset
+
+    def state(self, function: str = "", argument: exp.Expression | None = None) -> exp.Expression:
+        """A call of that function over the argument, with this call's filter."""
+        argument = self.arguments[0] if argument is None else argument
+        return _filtered(exp.Anonymous(this=function or self.name, expressions=[argument.copy()]), self.where)
+
+
+_Made = Aggregate | str
+
+
+def _filtered(call: exp.Expression, where: exp.Expression | None) -> exp.Expression:
+    return call if where is None else exp.Filter(this=call, expression=exp.Where(this=where.copy()))
+
+
+def _sql(node: exp.Expression) -> str:
+    return str(node.sql("duckdb", comments=False))
+
+
+def _exact(_: str) -> float:
+    return 0.0
+
+
+def _first_state(states: Sequence[str]) -> str:
+    return states[0]
+
+
+def _plain(function: str, merge: str) -> Callable[[_Call], _Made]:
+    """An aggregate that is its own state."""
+    return lambda call: Aggregate((State(call.state(function), f"{merge}({{s}})"),), _first_state, _exact)
+
+
+def _sum(call: _Call) -> _Made:
+    # DECIMAL, HUGEINT: exact.
+    return Aggregate(
+        (State(call.state(), "sum({s})"),), _first_state, lambda kept: DOUBLE_TOLERANCE if kept == "DOUBLE" else 0.0
+    )
+
+
+def _average(call: _Call) -> _Made:
+    states = State(call.state("sum"), "sum({s})"), State(call.state("count"), "sum({s})")
+    return Aggregate(states, lambda s: f"CAST({s[0]} AS DOUBLE) / {s[1]}", lambda _: DOUBLE_TOLERANCE)
+
+
+def _count_distinct(name: str, values: list[exp.Expression], where: exp.Expression | None) -> _Made:
+    if name != "count" or len(values) != 1:
+        return f"of the aggregates with DISTINCT only count, of one expression, can be merged; {_ELSEWHERE}"
+    present = exp.Not(this=exp.Is(this=exp.paren(values[0].copy()), expression=exp.Null()))
+    condition = present if where is None else exp.and_(where.copy(), present)
+    partial = exp.Anonymous(this="list", expressions=[exp.Distinct(expressions=[values[0].copy()])])
+    return Aggregate((State(_filtered(partial, condition), "sum({s})", is_count_of_set=True),), _first_state, _exact)
+
+
+def _exported(call: exp.Expression) -> exp.Expression:
+    """The call's state instead of its result; sqlglot does not know EXPORT_STATE."""
+    return exp.Var(this=f"{_sql(call)} EXPORT_STATE")
+
+
+def _merge(function: str, types: str, constants: str = "") -> str:
+    return f"combine_aggr(to_aggregate_state({{s}}, '{function}', [{types}]{constants}))"
+
+
+def _spread(function: str) -> Callable[[_Call], _Made]:
+    """Variances and their roots: one state of all, Chan's parallel variance in DuckDB."""
+
+    def make(call: _Call) -> _Made:
+        state = State(_exported(call.state("var_samp")), _merge("var_samp", "'DOUBLE'"), _SPREAD)
+        return Aggregate(
+            (state,),
+            lambda s: f"finalize(to_aggregate_state({s[0]}, '{function}', ['DOUBLE']))",
+            lambda _: SPREAD_TOLERANCE,
+        )
+
+    return make
+
+
+def _approximate_count(call: _Call) -> _Made:
+    """DuckDB's HyperLogLog: its registers are maxima, so live is equal to batch whatever the order of rows."""
+    merge = _merge("approx_count_distinct", "'BIGINT'")
+    state = State(_exported(call.state()), merge, _REGISTERS, _REGISTERS_TEXT, _TEXT_REGISTERS)
+    final = "coalesce(finalize(to_aggregate_state({0}, 'approx_count_distinct', ['BIGINT'])), 0)"
+    return Aggregate((state,), lambda s: final.format(*s), _exact)
+
+
+def _approximate_quantile(call: _Call) -> _Made:
+    """DuckDB's t-digest. Numbers are digested by their logarithm: ranks stay, and no magnitude hides another.
+
+    Rank error: measured over 26 distributions, many merges and orders of arrival (docs/adr/0017).
+    """
+    value, position = call.arguments
+    try:
+        quantile = float(position.name if isinstance(position, exp.Literal) else "x")
+    except ValueError:
+        return "its quantile is no number; write one between 0 and 1, for several one column each"
+    is_number = _NUMBER.fullmatch(call.result_type) is not None
+    argument, kind = value, call.result_type
+    if is_number:
+        x = f"CAST({_sql(value)} AS DOUBLE)"
+        argument = exp.Var(this=f"CASE WHEN {x} = 0 THEN 0 ELSE sign({x}) * (ln(abs({x})) + {_LOG_SHIFT}) END")
+        kind = "DOUBLE"
+    partial = exp.Anonymous(this="approx_quantile", expressions=[argument.copy(), position.copy()])
+    types, constants = f"'{kind}', 'FLOAT'", f", [NULL, {quantile}]"
+    merge = _merge("approx_quantile", types, constants)
+    state = State(_exported(_filtered(partial, call.where)), merge, _CENTROIDS)
+
+    def final(states: Sequence[str]) -> str:
+        found = f"finalize(to_aggregate_state({states[0]}, 'approx_quantile', [{types}]{constants}))"
+        if not is_number:
+            return found
+        back = f"CASE WHEN abs({found}) < 0.5 THEN 0 ELSE sign({found}) * exp(abs({found}) - {_LOG_SHIFT}) END"
+        return f"CAST({back} AS {call.result_type})"
+
+    return Aggregate((state,), final, _exact, _bounds(call, quantile, is_number=is_number))
+
+
+_NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*\)|DOUBLE|FLOAT")
+_LOG_SHIFT = 746  # above -ln of the smallest double: every image has its number's sign
+
+
+def _bounds(call: _Call, quantile: float, *, is_number: bool) -> Bounds:
+    """The values at the ranks between which the estimate must lie; infinite and NaN are not digested."""
+    error = round(0.01 + 0.2 * quantile * (1 - quantile), 6)
+    value = _sql(call.arguments[0])
+    present = [f"({value}) IS NOT NULL"]
+    if is_number:
+        present.append(f"isfinite(CAST({value} AS DOUBLE))")
+    if call.where is not None:
+        present.append(f"({_sql(call.where)})")
+    rows = f"list({value} ORDER BY {value}) FILTER (WHERE {' AND '.join(present)})"
+    # One rank more on either side: the digest interpolates between neighbours.
+    low = f"greatest(1, ceil(len({rows}) * {max(0.0, quantile - error):.6f})::BIGINT - 1)"
+    high = f"least(len({rows}), ceil(len({rows}) * {min(1.0, quantile + error):.6f})::BIGINT + 1)"
+    return Bounds(f"({rows})[{low}]", f"({rows})[{high}]", error)
+
+
+def _ordered(call: _Call) -> _Made:
+    """first and last, of rows in a total order."""
+    order = call.arguments[0]
+    if not isinstance(order, exp.Order) or not call.is_offset(order.expressions[-1].this):
+        return f"rows that are equal in its order could come either way; write {call.name}(… order by …, _offset)"
+    keys = [(each.this, bool(each.args.get("desc")), bool(each.args.get("nulls_first"))) for each in order.expressions]
+    return _in_order(call.name, order.this, keys, None if call.where is None else _sql(call.where))
+
+
+def _extreme(call: _Call) -> _Made:
+    """arg_min and arg_max: the first row, by a total order, of those that have the value."""
+    value, by = call.arguments
+    keys = by.expressions if _is_row(by) else [by]
+    if not keys or not call.is_offset(keys[-1]):
+        return (
+            f"of rows that are equal in its order any could be taken; write {call.name}({_sql(value)}, "
+            f"({_sql(by)}, _offset))"
+        )
+    is_max = call.name in {"arg_max", "max_by", "argmax"}
+    # In a row, NULL counts as larger than all values.
+    ordered = [(key, is_max, is_max) for key in keys]
+    conditions = [f"({_sql(value)}) IS NOT NULL", *([f"({_sql(call.where)})"] if call.where is not None else [])]
+    return _in_order("first", value, ordered, " AND ".join(conditions))
+
+
+def _is_row(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Tuple) or (isinstance(node, exp.Anonymous) and str(node.this).lower() == "row")
+
+
+def _in_order(
+    function: str, value: exp.Expression, keys: Sequence[tuple[exp.Expression, bool, bool]], where: str | None
+) -> Aggregate:
+    """States: the keys of the row that is taken, then its value. A group whose offset is NULL has no such row."""
+    direction = [
+        f"{'DESC' if desc else 'ASC'} NULLS {'FIRST' if nulls_first else 'LAST'}" for _, desc, nulls_first in keys
+    ]
+    of_rows = ", ".join(f"{_sql(key)} {way}" for (key, _, _), way in zip(keys, direction, strict=True))
+    of_states = ", ".join(f"{{{i}}} {way}" for i, way in enumerate(direction))
+    chosen = f" FILTER (WHERE {where})" if where else ""
+    merge = f"{function}({{s}} ORDER BY {of_states}) FILTER (WHERE {{{len(keys) - 1}}} IS NOT NULL)"
+    parts = [*(key for key, _, _ in keys), value]
+    states = [State(exp.Var(this=f"{function}({_sql(part)} ORDER BY {of_rows}){chosen}"), merge) for part in parts]
+    return Aggregate(tuple(states), lambda s: s[-1], _exact)
+
+
+_KINDS: dict[str, tuple[int, Callable[[_Call], _Made]]] = {
+    "count": (1, _plain("count", "sum")),
+    "count_star": (1, _plain("count", "sum")),
+    "count_if": (1, _plain("count_if", "sum")),
+    "countif": (1, _plain("count_if", "sum")),
+    "sum": (1, _sum),
+    "min": (1, _plain("min", "min")),
+    "max": (1, _plain("max", "max")),
+    "bool_and": (1, _plain("bool_and", "bool_and")),
+    "bool_or": (1, _plain("bool_or", "bool_or")),
+    "avg": (1, _average),
+    "mean": (1, _average),
+    "approx_count_distinct": (1, _approximate_count),
+    "approx_quantile": (2, _approximate_quantile),
+    "first": (1, _ordered),
+    "last": (1, _ordered),
+    **dict.fromkeys(("arg_min", "arg_max", "min_by", "max_by", "argmin", "argmax"), (2, _extreme)),
+    **{name: (1, _spread(name)) for name in ("var_samp", "var_pop", "stddev_samp", "stddev_pop")},
+    "variance": (1, _spread("var_samp")),
+    "stddev": (1, _spread("stddev_samp")),
+}
+KNOWN = {*_KINDS, "count(distinct …)"} - {"count_star", "countif", "argmin", "argmax", "mean", "min_by", "max_by"}
 
 
 def _arguments(call: exp.Expression) -> list[exp.Expression]:
-    first = call.args.get("this")
-    own = [first] if isinstance(first, exp.Expression) else []
-    more = call.args.get("expressions") or []
-    rest = call.args.get("expression")
-    return [*own, *more, *([rest] if isinstance(rest, exp.Expression) else [])]
+    """What a call is given, in order, whichever class sqlglot has for it."""
+    found: list[exp.Expression] = []
+    for value in (call.args.get(name) for name in call.arg_types):
+        found += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, exp.Expression)]
+    return found

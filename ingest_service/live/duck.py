@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -10,23 +12,48 @@ import pyarrow as pa
 
 BATCH = "_tidemill_batch"
 """The name under which the arriving rows stand where the model's source stood."""
+PENDING = "_tidemill_pending"
+"""Rows of group columns and states, in their types: several batches' own, that are not in the store yet."""
 STATES = "_tidemill_states"
-"""Rows of `_key`, group columns and states, all as text: the batch's own, and the same groups' so far."""
+"""Rows of `_key`, group columns and states, all as text: the new rows' own, and the same groups' so far."""
 
 
-def open_duck() -> Any:
-    """A new DuckDB in memory. Its `cursor()` gives further connections with the same settings, one a thread."""
-    # One thread: rows come as one Arrow stream, so a second one finds nothing to do, and waking it costs more than a
-    # small batch takes (measured: 0.6 ms instead of 0.9 ms; 200,000 rows in 27 ms instead of 31 ms).
-    duck = duckdb.connect(config={"autoinstall_known_extensions": False, "threads": 1})
+def open_duck(threads: int = 1) -> Any:
+    """A new DuckDB in memory. Its `cursor()` gives further connections with the same settings, one a thread.
+
+    One thread is right for small batches: waking a second one costs more than they take (0.9 ms instead of 0.6 ms).
+    """
+    duck = duckdb.connect(config={"autoinstall_known_extensions": False, "threads": threads})
     # Time zone functions live in the icu extension, which is built in but loaded on use.
     duck.execute("SET GLOBAL TimeZone = 'UTC'")
+    # HUGEINT and its like come through Arrow as what they are.
+    duck.execute("SET GLOBAL arrow_lossless_conversion = true")
     return duck
+
+
+@lru_cache(maxsize=1)
+def bulk_duck() -> Any:
+    """The process's DuckDB for large batches, with a thread a core."""
+    return open_duck(os.cpu_count() or 1)
 
 
 def describe(duck: Any, sql: str) -> list[tuple[str, str]]:
     """The columns that a query yields: name and DuckDB type."""
     return [(row[0], row[1]) for row in duck.execute(f"DESCRIBE {sql}").fetchall()]
+
+
+def used_columns(duck: Any, sql: str) -> list[str]:
+    """The columns that a query takes of what it scans, as DuckDB's optimizer sees it; maybe none of some scans."""
+    plan = json.loads(duck.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()[0][1])
+    found: list[str] = []
+    nodes = list(plan)
+    while nodes:
+        node = nodes.pop()
+        nodes += node["children"]
+        if "SCAN" in node["name"]:
+            listed = node["extra_info"].get("Projections", [])
+            found += [listed] if isinstance(listed, str) else listed
+    return found
 
 
 class Slot:
@@ -45,37 +72,3 @@ class Slot:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.table.__arrow_c_stream__(requested_schema)
-
-
-class MergeSession:
-    """One view's connection, with its two queries prepared; used by one thread.
-
-    Results come as Python rows: for a handful of groups DuckDB's relation API costs twice what the query does.
-    """
-
-    def __init__(self, duck: Any, schema: pa.Schema, partial_sql: str, final_sql: str, columns: Sequence[str]) -> None:
-        """`columns`: the columns of STATES; `schema`: the stream's rows."""
-        self._connection = duck.cursor()
-        self._batch = Slot(schema)
-        self._states = Slot(pa.schema([(name, pa.string()) for name in columns]))
-        self._columns = list(columns)
-        self._connection.register(BATCH, self._batch)
-        self._connection.register(STATES, self._states)
-        self._connection.execute(f"PREPARE partial AS {partial_sql}")
-        self._connection.execute(f"PREPARE final AS {final_sql}")
-
-    def partial(self, rows: pa.Table) -> list[tuple[Any, ...]]:
-        """The rows' partial states, one row a group."""
-        self._batch.table = rows
-        return list(self._connection.execute("EXECUTE partial").fetchall())
-
-    def merge(self, states: Sequence[Sequence[str | None]]) -> list[tuple[Any, ...]]:
-        """One row a group, as the store takes it, of rows of STATES."""
-        columns = zip(*states, strict=True)
-        arrays = [pa.array(column, pa.string()) for column in columns]
-        self._states.table = pa.table(arrays, self._columns)
-        return list(self._connection.execute("EXECUTE final").fetchall())
-
-    def close(self) -> None:
-        """Lets go of the connection."""
-        self._connection.close()

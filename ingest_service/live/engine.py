@@ -2,67 +2,95 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import logging
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.errors import BadRequest, UnknownView, ViewBehind, ViewRefused
 from ingest_service.live.duck import open_duck
 from ingest_service.live.feed import LogLike
 from ingest_service.live.follower import Follower
-from ingest_service.live.lifecycle import is_rebuilding, set_up, swap_in
-from ingest_service.live.manifest import LiveModel, read_manifest
+from ingest_service.live.lifecycle import begin_rebuild, is_rebuilding, open_serving, set_up, swap_in
+from ingest_service.live.manifest import LiveModel, parse_manifest, read_manifest
 from ingest_service.live.plan import MergePlan, plan_view
 from ingest_service.live.query import RowReader, ViewQuery, ViewResult
-from ingest_service.live.status import ViewPosition, ViewStatus
+from ingest_service.live.status import Change, ViewChange, ViewPosition, ViewState, ViewStatus
 from ingest_service.live.store import ReadTransaction, Store
-from ingest_service.live.tables import check_names
-from ingest_service.live.view import DISTINCT_VALUES_MAX, LiveView
+from ingest_service.live.tables import REBUILD, ViewTables, check_names
+from ingest_service.live.view import LiveView, ViewStopped
+from ingest_service.live.watch import ViewChanges, ViewWatch, changes
 
 CLOSE_S_MAX = 30.0
 """How long `close` waits for a thread; a micro-batch and its commit take far less."""
-_CATCH_UP_ROWS = 1_000_000  # a view that is further behind the others catches up on a thread of its own
+_CATCH_UP_ROWS = 1_000_000  # a view that is further behind the others catches up on a thread beside theirs
+_SWAP_ROWS = 100_000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Handle:
-    """One live model: its plan, or the reason why it has none, and who follows the log for it."""
+    """One live model, and what keeps its rows.
+
+    plan: of the model in force; None while it was refused, from the first time on. serving: what keeps the rows up to
+    date that readers see; None when nothing does. rebuilding: what makes the rows that will take their place.
+    """
 
     model: LiveModel
     plan: MergePlan | None = None
     refused: str = ""
+    serving: LiveView | None = None
+    rebuilding: LiveView | None = None
     follower: Follower | None = None
+    rebuilder: Follower | None = None
 
     @property
     def error(self) -> str:
-        """Why the view stands still, or ""."""
-        return self.refused or (self.follower.errors.get(self.model.name, "") if self.follower else "")
+        """Why the view stands still, or why its rebuild does, or why its newest model was refused; else ""."""
+        stands = self.follower.errors.get(self.serving, "") if self.follower and self.serving else ""
+        rebuild = self.rebuilder.errors.get(self.rebuilding, "") if self.rebuilder and self.rebuilding else ""
+        return stands or (f"the rebuild: {rebuild}" if rebuild else self.refused)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the rows that readers see go no further."""
+        if self.serving is None or self.follower is None:
+            return self.rebuilder is None or (
+                self.rebuilding is not None and self.rebuilder.has_stopped(self.rebuilding)
+            )
+        return self.follower.has_stopped(self.serving)
+
+    @property
+    def state(self) -> ViewState:
+        """What the view does at present."""
+        if self.plan is None:
+            return ViewState.REFUSED
+        if self.has_stopped:
+            return ViewState.STOPPED
+        return ViewState.FOLLOWING if self.rebuilding is None else ViewState.REBUILDING
 
 
 class LiveViews:
     """The live views of a manifest; thread-safe. `open` starts them, `close` ends them."""
 
-    def __init__(
-        self,
-        models: Sequence[LiveModel],
-        store: Store,
-        logs: Mapping[str, LogLike],
-        clock: Clock,
-        distinct_values_max: int,
-    ) -> None:
+    def __init__(self, store: Store, logs: Mapping[str, LogLike], clock: Clock) -> None:
         self._store = store
         self._logs = logs
         self._clock = clock
-        self._distinct_values_max = distinct_values_max
         self._duck = open_duck()
         self._duck_lock = threading.Lock()  # a connection makes its cursors one at a time
+        self._changing = threading.RLock()  # one manifest, rebuild or swap at a time
         self._progress = threading.Condition()
         self._commits = 0  # counted up with every commit, so that a waiting query looks again
-        self._handles = {model.name: _Handle(model) for model in models}
-        self._views: list[LiveView] = []
-        self._followers: list[Follower] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._handles: dict[str, _Handle] = {}
+        self._main: dict[str, Follower] = {}  # by stream: the thread of all views that are up to date, or nearly
+        self._rebuilders: list[Follower] = []
         self._closed = False
 
     @classmethod
@@ -73,7 +101,6 @@ class LiveViews:
         logs: Mapping[str, LogLike],
         *,
         clock: Clock | None = None,
-        distinct_values_max: int = DISTINCT_VALUES_MAX,
     ) -> LiveViews:
         """Opens the views of a dbt manifest (None: no views) over streams' logs, by stream name, and lets them follow.
 
@@ -84,68 +111,288 @@ class LiveViews:
             StorageError: the store does not open.
         """
         models = read_manifest(manifest) if manifest is not None else []
-        views = cls(models, Store(store_url), logs, clock or SystemClock(), distinct_values_max)
+        views = cls(Store(store_url), logs, clock or SystemClock())
         try:
-            views._start()
+            views._put(models)
+            # Without any model it is more likely that something went wrong when they were compiled.
+            views._drop_unknown(keep_all=not models)
         except BaseException:
             views.close()
             raise
         return views
 
-    def _start(self) -> None:
-        """1 Plan. 2 Find or make the tables. 3 Follow: one thread a stream, and one for each view far behind."""
-        by_stream: dict[str, list[LiveView]] = {}
-        for handle in self._handles.values():
-            try:
-                plan = plan_view(handle.model, self._logs, self._duck)
-                accepted = [name for name, other in self._handles.items() if other.plan is not None]
-                check_names(plan.description, handle.model.path, accepted)
-                log = self._logs[plan.description.stream]
-                view = set_up(plan, handle.model.path, self._store, log, self._duck, self._distinct_values_max)
-            except ViewRefused as error:
-                handle.refused = str(error)
-                continue
-            handle.plan = plan
-            self._views.append(view)
-            by_stream.setdefault(plan.description.stream, []).append(view)
-        for stream, views in by_stream.items():
-            self._follow(self._logs[stream], views)
-        for follower in list(self._followers):
-            follower.start()
+    # Which views there are.
 
-    def _follow(self, log: LogLike, views: list[LiveView]) -> None:
-        """Views that are about equally far share a thread; the others join them once they have caught up."""
-        ahead = max((view.offset for view in views if not is_rebuilding(view)), default=0)
-        near = [view for view in views if not is_rebuilding(view) and view.offset + _CATCH_UP_ROWS >= ahead]
-        main = Follower(log, near, self._clock, on_progress=self._notify)
-        self._followers.append(main)
-        for view in near:
-            self._handles[view.name].follower = main
-        for view in views:
-            if view not in near:
-                self._catch_up(log, view, main)
+    def check(self, manifest: bytes) -> list[ViewChange]:
+        """What `apply` would do; raises ConfigError for what is no manifest."""
+        models = parse_manifest(manifest)
+        with self._changing:
+            found = []
+            taken: list[str] = []
+            for model in models:
+                try:
+                    plan = self._plan(model, taken)
+                except ViewRefused as error:
+                    found.append(ViewChange(model.name, Change.REFUSED, str(error)))
+                else:
+                    taken.append(model.name)
+                    found.append(ViewChange(model.name, self._change(plan)))
+            return [*found, *(ViewChange(name, Change.REMOVED) for name in self._without(models))]
 
-    def _catch_up(self, log: LogLike, view: LiveView, main: Follower) -> None:
-        handle = self._handles[view.name]
+    def apply(self, manifest: bytes) -> list[ViewChange]:
+        """Puts another manifest in force: views are added, rebuilt and removed while the others go on.
 
-        def caught_up() -> bool:
-            if view.offset < log.durable_offset or follower.errors:
-                return False
-            if is_rebuilding(view):
-                swap_in(view, self._store)
-            handle.follower = main
-            main.add(view)
-            self._notify()
+        Raises ConfigError for what is no manifest; StorageError when the store failed: what was done by then holds,
+        and applying it again does the rest.
+        """
+        models = parse_manifest(manifest)
+        with self._changing:
+            found = self.check(manifest)
+            for name in self._without(models):
+                self._remove(name)
+            self._put(models)
+        self._notify()
+        return found
+
+    def rebuild(self, view: str) -> None:
+        """Makes a view's rows again from the first event on, in tables of their own, which are swapped in when they
+        have caught up. A rebuild that is under way begins again.
+
+        Raises UnknownView, ViewRefused.
+        """
+        with self._changing:
+            handle = self._handle(view)
+            assert handle.plan is not None
+            self._end_rebuild(handle)
+            log = self._logs[handle.plan.description.stream]
+            handle.rebuilding = begin_rebuild(handle.plan, self._store, log, self._duck)
+            self._rebuild(log, [handle])
+        self._notify()
+
+    def confirm_reconciled(self, view: str, first: dt.date, last: dt.date, seal_offset: int) -> None:
+        """Notes that the copy made at a seal was found equal to batch; its windows may leave by retention from now on.
+
+        Raises UnknownView, ViewRefused; BadRequest when there is no such copy.
+        """
+        self._handle(view)
+        with self._store.write() as transaction:
+            stored = transaction.load(view)
+            if stored is None or not transaction.is_sealed(view, str(first), str(last), seal_offset):
+                raise BadRequest(f"{view} has no copy of {first} to {last} at offset {seal_offset}")
+            dates = [str(first + dt.timedelta(days)) for days in range((last - first).days + 1)]
+            transaction.confirm(ViewTables.of(stored.description), dates, seal_offset)
+
+    def _handle(self, view: str) -> _Handle:
+        handle = self._handles.get(view)
+        if handle is None:
+            raise UnknownView(view, list(self._handles))
+        if handle.plan is None:
+            raise ViewRefused(handle.refused)
+        return handle
+
+    def _plan(self, model: LiveModel, others: Sequence[str]) -> MergePlan:
+        plan = plan_view(model, self._logs, self._duck)
+        check_names(plan.description, model.path, others)
+        return plan
+
+    def _change(self, plan: MergePlan) -> Change:
+        handle = self._handles.get(plan.description.view)
+        if handle is None or handle.plan is None:
+            return Change.ADDED
+        same = handle.plan.description.definition_hash == plan.description.definition_hash
+        return Change.SAME if same else Change.CHANGED
+
+    def _without(self, models: Sequence[LiveModel]) -> list[str]:
+        names = {model.name for model in models}
+        return [name for name in self._handles if name not in names]
+
+    def _put(self, models: Sequence[LiveModel]) -> None:
+        """1 Plan. 2 Find or make the tables. 3 Follow: one thread a stream, and another one for those far behind."""
+        taken: list[str] = []
+        behind: dict[str, list[_Handle]] = {}
+        with self._changing:
+            for model in models:
+                handle = self._handles.setdefault(model.name, _Handle(model))
+                try:
+                    plan = self._plan(model, taken)
+                    if self._set_up(handle, plan):
+                        behind.setdefault(plan.description.stream, []).append(handle)
+                except ViewRefused as error:
+                    handle.refused = str(error)
+                    _log.warning("live view refused: %s", error)
+                    continue
+                taken.append(model.name)
+                handle.model, handle.plan, handle.refused = model, plan, ""
+            self._handles = dict(sorted(self._handles.items()))
+            for stream, handles in behind.items():
+                self._follow(self._logs[stream], handles)
+
+    def _set_up(self, handle: _Handle, plan: MergePlan) -> bool:
+        """Gives the handle what keeps its rows by this plan; whether there is anything new to follow."""
+        log = self._logs[plan.description.stream]
+        running = handle.rebuilding or handle.serving
+        if running is not None and running.plan.description.definition_hash == plan.description.definition_hash:
+            # The same rows; what else the model says holds from now on, and what had stopped is tried again.
+            running.plan = replace(plan, batch_columns=running.plan.batch_columns)
+            follower = handle.rebuilder if handle.rebuilding else handle.follower
+            if follower is not None and follower.has_stopped(running):
+                follower.add(running)
+            return False
+        self._end_rebuild(handle)
+        serving = handle.serving
+        if serving is not None and serving.plan.description.definition_hash == plan.description.definition_hash:
+            return False  # back to what serves
+        if serving is not None:
+            handle.rebuilding = begin_rebuild(plan, self._store, log, self._duck)
             return True
+        view = set_up(plan, self._store, log, self._duck)
+        if is_rebuilding(view):
+            handle.rebuilding = view
+            handle.serving = open_serving(view.name, self._store, self._logs, self._duck)
+        else:
+            handle.serving = view
+        return True
 
-        follower = Follower(log, [view], self._clock, on_progress=self._notify, on_round=caught_up)
-        handle.follower = follower
-        self._followers.append(follower)
+    def _remove(self, name: str) -> None:
+        handle = self._handles.pop(name)
+        self._end_rebuild(handle)
+        if handle.serving is not None:
+            handle.serving.close()
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        with self._store.write() as transaction:
+            transaction.drop(name)
+            transaction.drop(name + REBUILD)
+            transaction.forget_reconciled(name)
+
+    def _drop_unknown(self, *, keep_all: bool) -> None:
+        """Drops what the store has of views that are in no manifest any more."""
+        with self._store.read() as transaction:
+            names = {name.removesuffix(REBUILD) for name in transaction.names()}
+        for name in sorted(names - set(self._handles)):
+            _log.warning("live view %s is not in the manifest: %s", name, "left alone" if keep_all else "dropped")
+            if not keep_all:
+                self._drop(name)
+
+    def _end_rebuild(self, handle: _Handle) -> None:
+        view, handle.rebuilding, handle.rebuilder = handle.rebuilding, None, None
+        if view is not None:
+            view.close()
+            with self._store.write() as transaction:
+                transaction.drop(view.name + REBUILD)
+
+    # Following.
+
+    def _follow(self, log: LogLike, handles: list[_Handle]) -> None:
+        """Views that are about equally far share a thread; the others join them once they have caught up."""
+        stream = log.spec.stream
+        main = self._main.get(stream)
+        if main is None:
+            main = self._main[stream] = Follower(log, [], self._clock, on_progress=self._notify)
+            main.start()
+        serving = [handle for handle in handles if handle.serving and handle.serving not in main.views]
+        offsets = [view.offset for view in main.views] + [h.serving.offset for h in serving if h.serving]
+        ahead = max(offsets, default=0)
+        far = []
+        for handle in serving:
+            assert handle.serving is not None
+            if handle.serving.offset + _CATCH_UP_ROWS < ahead:
+                far.append(handle)
+                continue
+            handle.follower = main
+            main.add(handle.serving)
+        # Rebuilds are not mixed with those that are read meanwhile.
+        for group in (far, [handle for handle in handles if handle.rebuilding and handle not in far]):
+            self._rebuild(log, group)
+
+    def _rebuild(self, log: LogLike, handles: list[_Handle]) -> None:
+        """Starts a thread for views that are far behind."""
+        if not handles:
+            return
+        views = [handle.rebuilding or handle.serving for handle in handles]
+        follower = Follower(
+            log,
+            [view for view in views if view is not None],
+            self._clock,
+            on_progress=self._notify,
+            on_round=self._join_main,
+            rebuilds=all(handle.rebuilding for handle in handles),
+        )
+        for handle in handles:
+            if handle.rebuilding is not None:
+                handle.rebuilder = follower
+            else:
+                handle.follower = follower
+        self._rebuilders = [each for each in self._rebuilders if each.is_alive()]
+        self._rebuilders.append(follower)
+        follower.start()
+
+    def _join_main(self, follower: Follower) -> bool:
+        """Lets views that have caught up join the others; whether none is left. Called by the follower's thread."""
+        for view in follower.views:
+            log = self._logs[view.plan.description.stream]
+            if view.pending or view.offset < log.durable_offset or follower.has_stopped(view):
+                continue
+            with self._changing:
+                handle = self._handles.get(view.name)
+                if view.closed or handle is None:
+                    continue
+                if handle.rebuilding is view and not self._swap(handle, view, log):
+                    continue
+                follower.remove(view)
+                handle.follower = self._main[log.spec.stream]
+                handle.follower.add(view)
+            self._notify()
+        return not follower.views
+
+    def _swap(self, handle: _Handle, view: LiveView, log: LogLike) -> bool:
+        """Puts a rebuilt view in place of the one that serves, which stands still until then; whether it succeeded."""
+        old = handle.serving
+        if old is None:
+            swap_in(view, self._store)
+        else:
+            with old.lock:
+                # Readers have seen what the old one covers: the new one must not be behind it.
+                if view.offset < old.offset and not self._read_up_to(view, log, old.offset):
+                    return False
+                swap_in(view, self._store)
+                old.close()
+        handle.serving, handle.rebuilding, handle.rebuilder = view, None, None
+        return True
+
+    def _read_up_to(self, view: LiveView, log: LogLike, offset: int) -> bool:
+        reader = log.reader(view.offset, view.plan.batch_columns)
+        try:
+            while view.offset < offset:
+                view.apply(reader.read(_SWAP_ROWS, 0))
+        except ViewStopped:
+            return False  # its follower will find it too, and say so
+        finally:
+            reader.close()
+        return True
 
     def _notify(self) -> None:
         with self._progress:
             self._commits += 1
             self._progress.notify_all()
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back after commits, from any thread; the callback must not block. Gives what ends it."""
+        with self._progress:
+            self._listeners.append(callback)
+
+        def end() -> None:
+            with self._progress:
+                if callback in self._listeners:
+                    self._listeners.remove(callback)
+
+        return end
+
+    # What there is to know.
 
     def status(self) -> list[ViewStatus]:
         """Every live model of the manifest, by name; those that were refused with their reason."""
@@ -154,33 +401,45 @@ class LiveViews:
 
     def _status(self, name: str, handle: _Handle, transaction: ReadTransaction) -> ViewStatus:
         stored = transaction.load(name) if handle.plan else None
-        if stored is None:
-            return ViewStatus(name, error=handle.error)
-        description, offset = stored.description, stored.checkpoint.offset
+        if stored is None or handle.plan is None:
+            return ViewStatus(name, ViewState.REFUSED, error=handle.error)
+        description, at = stored.description, stored.checkpoint
+        lag = max(0, self._logs[description.stream].durable_offset - at.offset)
+        behind_ms = handle.follower.behind_ms(handle.serving) if handle.follower and handle.serving else 0
         return ViewStatus(
             view=name,
+            state=handle.state,
             stream=description.stream,
-            offset=offset,
-            lag=max(0, self._logs[description.stream].durable_offset - offset),
+            offset=at.offset,
+            lag=lag,
+            lag_ms=behind_ms if lag else 0,
             rows=transaction.count(name),
             group_columns=description.group_columns,
             window_column=description.window_column,
+            watermark_us=at.watermark_us,
+            retain_s=handle.plan.options.retain_s,
+            expired_before_us=at.expired_before_us,
             error=handle.error,
+            rebuild_offset=handle.rebuilding.offset if handle.rebuilding else None,
             definition_hash=description.definition_hash,
             columns=description.columns,
+            sql=description.sql,
+            bounds_sql=description.bounds_sql,
         )
 
     def streams(self) -> dict[str, str]:
         """The stream of every live model, by the model's name; "" for one that was refused."""
-        return {name: each.plan.description.stream if each.plan else "" for name, each in self._handles.items()}
+        handles = self._handles
+        return {name: each.plan.description.stream if each.plan else "" for name, each in handles.items()}
 
     def positions(self) -> dict[str, ViewPosition]:
         """Where every view with a plan is, by name; asks no store."""
-        handles = self._handles
-        return {
-            view.name: ViewPosition(view.plan.description.stream, view.offset, handles[view.name].error)
-            for view in self._views
-        }
+        found = {}
+        for name, handle in self._handles.items():
+            view = handle.serving or handle.rebuilding
+            if view is not None:
+                found[name] = ViewPosition(view.plan.description.stream, view.offset, handle.error)
+        return found
 
     def query(self, query: ViewQuery) -> ViewResult:
         """Reads a view's rows, as they are or as they were at a seal.
@@ -190,24 +449,37 @@ class LiveViews:
             BadRequest: a column, value or seal that does not exist.
             ViewBehind: the view did not reach `after_offset`, or the seal, within `wait_s`.
         """
-        handle = self._handles.get(query.view)
-        if handle is None:
-            raise UnknownView(query.view, list(self._handles))
-        if handle.refused:
-            raise ViewRefused(handle.refused)
         deadline_s = self._clock.monotonic_s() + query.wait_s
         while True:
+            self._handle(query.view)
             commits = self._commits
             result = self._read(query)
             if result is not None:
                 return result
-            self._wait(query, handle, commits, deadline_s)
+            self._wait(query, commits, deadline_s)
+
+    def changes(self, watch: ViewWatch) -> ViewChanges | None:
+        """What has changed in a view since `watch.resume`, or None; never waits, see `listen`.
+
+        Raises UnknownView, ViewRefused; BadRequest for a column, value or `resume` that does not exist.
+        """
+        handle = self._handle(watch.view)
+        duck = self._cursor()
+        try:
+            return changes(watch, handle.serving, self._store, duck)
+        finally:
+            duck.close()
+
+    def _cursor(self) -> Any:
+        with self._duck_lock:
+            return self._duck.cursor()
 
     def _read(self, query: ViewQuery) -> ViewResult | None:
         """The answer, or None when the view is not there yet. Rows and checkpoint are read in one transaction."""
         with self._store.read() as transaction:
             stored = transaction.load(query.view)
-            assert stored is not None, "a planned view has a checkpoint"
+            if stored is None:  # it was removed since it was asked for
+                raise UnknownView(query.view, list(self._handles))
             offset, sealed = stored.checkpoint.offset, query.sealed
             if offset < query.after_offset:
                 return None
@@ -220,25 +492,25 @@ class LiveViews:
                             f"{dated} was not sealed at offset {sealed.seal_offset}; ask the stream for its seals"
                         )
                     return None
-            with self._duck_lock:
-                duck = self._duck.cursor()
+            duck = self._cursor()
             try:
-                table = RowReader(query, stored.description, duck).read(transaction)
+                watermark_us = stored.checkpoint.watermark_us
+                reader = RowReader(query, stored.description, duck)
+                table = reader.read(transaction, watermark_us=watermark_us)
             finally:
                 duck.close()
-        columns = stored.description.columns
         if sealed:
-            return ViewResult(columns, table, sealed.seal_offset, None)
-        return ViewResult(columns, table, offset, stored.checkpoint.watermark_us)
+            return ViewResult(reader.columns, table, sealed.seal_offset, None)
+        return ViewResult(reader.columns, table, offset, watermark_us)
 
-    def _wait(self, query: ViewQuery, handle: _Handle, commits: int, deadline_s: float) -> None:
+    def _wait(self, query: ViewQuery, commits: int, deadline_s: float) -> None:
         """Waits for the next commit of any view; ViewBehind when it cannot help any more."""
         wanted = f"offset {query.after_offset}"
         if query.sealed:
             wanted = f"the seal at offset {query.sealed.seal_offset}"
         remaining_s = deadline_s - self._clock.monotonic_s()
-        stopped = handle.follower is not None and handle.follower.has_stopped(query.view)
-        if stopped or self._closed or remaining_s <= 0:
+        handle = self._handle(query.view)
+        if handle.has_stopped or self._closed or remaining_s <= 0:
             reason = f": {handle.error}" if handle.error else ""
             raise ViewBehind(f"the view {query.view} has not reached {wanted} in {query.wait_s:g} s{reason}")
         with self._progress:
@@ -246,15 +518,17 @@ class LiveViews:
 
     def close(self) -> None:
         """Stops following and lets go of threads, connections and store; takes CLOSE_S_MAX at the most a thread."""
-        for follower in self._followers:
+        followers = [*self._main.values(), *self._rebuilders]
+        for follower in followers:
             follower.stop()
-        for follower in self._followers:
-            if follower.is_alive():
-                follower.join(CLOSE_S_MAX)
+        for follower in followers:
+            follower.join(CLOSE_S_MAX)
         with self._progress:
             self._closed = True
             self._progress.notify_all()
-        for view in self._views:
-            view.close()
+        for handle in self._handles.values():
+            for view in (handle.serving, handle.rebuilding):
+                if view is not None:
+                    view.close()
         self._duck.close()
         self._store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -34,5 +35,12 @@ class LogLike(Protocol):
     def durable_offset(self) -> int:
         """Everything strictly below it is on disk."""
 
-    def reader(self, from_offset: int) -> ReaderLike:
-        """A reader that starts at `from_offset`; it also yields the seals with a seal offset at or above it."""
+    @property
+    def watermark_us(self) -> int | None:
+        """Event time below which the stream is believed complete (µs since 1970 UTC); None before the first event."""
+
+    def reader(self, from_offset: int, columns: Sequence[str] | None = None) -> ReaderLike:
+        """A reader that starts at `from_offset`; it also yields the seals with a seal offset at or above it.
+
+        columns: the rows have at least these; None: all.
+        """

@@ -1,7 +1,8 @@
 """The part of SQL in which a live view can be written: reads a model's SQL, and refuses what lies outside.
 
-One SELECT with aggregates, over one stream. Before it there may be CTEs and subqueries without aggregation, each a
-plain SELECT … FROM … WHERE …; after it, only `select * from` it.
+One SELECT over one stream, with aggregates, or without: then the view's rows are events. Before it there may be CTEs
+and subqueries without aggregation, each a plain SELECT … FROM … WHERE …; after it, only `select * from` it. A SELECT
+may join seeds, whose rows do not change.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ingest_service.live.duck import BATCH
 from ingest_service.live.functions import Functions
 from ingest_service.live.manifest import LiveModel, relation_of
 from ingest_service.live.refusal import Refusal
+from ingest_service.live.seeds import Seed
 
 _WHOLE = "a later event could change rows that were already decided, or the answer depends on all rows at once"
 _DOWNSTREAM = "do it in a model that reads this one"
@@ -33,18 +35,17 @@ _CLAUSES: dict[str, tuple[str, str, str]] = {
     "offset": ("OFFSET", _WHOLE, "limit where the view is read"),
     "qualify": ("QUALIFY", "window functions see all rows at once", _DOWNSTREAM),
     "distinct": ("DISTINCT", "it is a grouping in disguise", "write `group by all` instead"),
-    "joins": (
-        "a join",
-        "the other side's rows change too, and only the stream's arrive here",
-        "join in a model that reads this one",
-    ),
     "laterals": ("LATERAL", "it is a join", _DOWNSTREAM),
     "windows": ("WINDOW", "window functions see all rows at once", _DOWNSTREAM),
     "sample": ("SAMPLE", "it picks other rows each time", "filter by a hash of a column"),
     "pivots": ("PIVOT", "its columns depend on the rows", "write one aggregate with `filter (where …)` a column"),
 }
-_PLAIN_SELECT = {"kind", "hint", "expressions", "from_", "where", "group", "with_", "operation_modifiers", "exclude"}
+_PLAIN_SELECT = {
+    *("kind", "hint", "expressions", "from_", "joins", "where", "group", "with_", "operation_modifiers", "exclude")
+}
 _PLAIN_TABLE = {"this", "db", "catalog", "alias"}
+_PLAIN_JOIN = {"this", "side", "kind", "on", "using"}
+_JOINS = {("", ""), ("", "INNER"), ("LEFT", ""), ("LEFT", "OUTER"), ("", "SEMI"), ("", "ANTI"), ("", "CROSS")}
 
 # What an expression may not contain.
 _NODES: tuple[tuple[type[exp.Expression], tuple[str, str, str]], ...] = (
@@ -54,7 +55,7 @@ _NODES: tuple[tuple[type[exp.Expression], tuple[str, str, str]], ...] = (
     (exp.Explode, ("UNNEST", "it makes several rows of one event", "make them events of their own")),
     (exp.Unnest, ("UNNEST", "it makes several rows of one event", "make them events of their own")),
     (exp.WithinGroup, ("an ordered aggregate", "its order needs all rows", "use min or max")),
-    (exp.Order, ("ORDER BY in an aggregate", "its order needs all rows", "use min or max")),
+    (exp.Order, ("ORDER BY in an aggregate", "its order needs all rows", "use min, max, first or last")),
     (exp.IgnoreNulls, ("IGNORE NULLS", "this aggregate depends on the order of rows", "use min or max")),
     (exp.RespectNulls, ("RESPECT NULLS", "this aggregate depends on the order of rows", "use min or max")),
     (exp.Rollup, ("ROLLUP", "it groups in several ways at once", "write a model for each grouping")),
@@ -69,12 +70,15 @@ _NODES: tuple[tuple[type[exp.Expression], tuple[str, str, str]], ...] = (
 class ModelQuery:
     """A model's SQL that is inside the grammar.
 
-    select: the one SELECT that aggregates, with its CTEs; the batch's table stands in place of the stream's source.
-    stream: the stream that it reads.
+    select: the last SELECT, with its CTEs; the batch's table stands in place of the stream's source, and a seed's own
+    table in place of the seed. stream: the stream that it reads. seeds: those that it joins. is_of_events: it does not
+    aggregate.
     """
 
     select: exp.Select
     stream: str
+    seeds: tuple[Seed, ...]
+    is_of_events: bool
 
 
 class Grammar:
@@ -85,14 +89,17 @@ class Grammar:
         self._functions = functions
         self.refusal = Refusal(model)
         self._streams: set[str] = set()
+        self._seeds: dict[str, Seed] = {}
 
     def read(self) -> ModelQuery:
         """The model's query; raises ViewRefused with the first thing that lies outside the grammar."""
         select = self._unwrap(self._parse())
-        self._check_select(select, aggregates=True, ctes=self._ctes(select))
-        if not self._streams:
+        reads_stream = self._check_select(select, is_last=True, ctes=self._ctes(select))
+        if not reads_stream:
             raise self.refusal.at(select, "a model without a stream", "no event changes it", f"read {self._sources()}")
-        return ModelQuery(select, self._streams.pop())
+        group = select.args.get("group")
+        aggregates = any(True for item in select.expressions for _ in self.aggregates(item))
+        return ModelQuery(select, self._streams.pop(), tuple(self._seeds.values()), group is None and not aggregates)
 
     def _parse(self) -> exp.Select:
         try:
@@ -153,72 +160,101 @@ class Grammar:
         )
         return star and present <= {"expressions", "from_", "with_"} and "from_" in present
 
-    def _ctes(self, select: exp.Select) -> set[str]:
-        """Checks the CTEs in their order, each of which may use those before it; gives their names."""
-        names: set[str] = set()
+    def _ctes(self, select: exp.Select) -> dict[str, bool]:
+        """Checks the CTEs in their order, each of which may use those before it; which of them read the stream."""
+        known: dict[str, bool] = {}
         with_ = select.args.get("with_")
         if with_ is not None and with_.args.get("recursive"):
             raise self.refusal.at(with_, "WITH RECURSIVE", "it reads its own result", _DOWNSTREAM)
         for cte in select.ctes:
-            self._check_select(self._as_select(cte.this), aggregates=False, ctes=names)
-            names.add(cte.alias.lower())
-        return names
+            known[cte.alias.lower()] = self._check_select(self._as_select(cte.this), is_last=False, ctes=known)
+        return known
 
-    def _check_select(self, select: exp.Select, *, aggregates: bool, ctes: set[str]) -> None:
-        if not aggregates:
+    def _check_select(self, select: exp.Select, *, is_last: bool, ctes: dict[str, bool]) -> bool:
+        """Checks one SELECT; whether the stream's rows come through it. `is_last`: it may aggregate."""
+        if not is_last:
             ctes = ctes | self._ctes(select)
         for key, value in select.args.items():
             if value and key not in _PLAIN_SELECT:
                 clause = _CLAUSES.get(key, (key.upper(), "it is not known how to merge it", _DOWNSTREAM))
                 raise self.refusal.at(value[0] if isinstance(value, list) else value, *clause)
-        self._check_from(select, ctes)
-        parts = [*select.expressions, select.args.get("where"), select.args.get("group")]
-        for part in filter(None, parts):
-            self._check_expression(part, aggregates=aggregates)
-        if aggregates:
-            self._check_aggregation(select)
-
-    def _check_from(self, select: exp.Select, ctes: set[str]) -> None:
         from_ = select.args.get("from_")
         if from_ is None:
             raise self.refusal.at(select, "a SELECT without FROM", "no event changes it", f"read {self._sources()}")
-        source = from_.this
+        reads_stream = self._check_relation(from_.this, ctes)
+        for join in select.args.get("joins") or ():
+            self._check_join(join, ctes, reads_stream=reads_stream)
+        parts = [*select.expressions, select.args.get("where"), select.args.get("group")]
+        for part in filter(None, parts):
+            self._check_expression(part, aggregates=is_last)
+        if is_last:
+            self._check_aggregation(select)
+        elif select.args.get("group"):
+            what, why = "grouping before the aggregation", "a group may get more rows with every event"
+            raise self.refusal.at(select.args["group"], what, why, "group once, in the last SELECT")
+        return reads_stream
+
+    def _check_join(self, join: exp.Join, ctes: dict[str, bool], *, reads_stream: bool) -> None:
+        """A join keeps its place for every later event as long as only the stream's side of it grows."""
+        way = str(join.args.get("side") or "").upper(), str(join.args.get("kind") or "").upper()
+        more = [key for key, value in join.args.items() if value and key not in _PLAIN_JOIN]
+        if way not in _JOINS or more:
+            words = " ".join(filter(None, (*way, str(join.args.get("method") or "").upper())))
+            raise self.refusal.at(
+                join, f"{words or 'such a'} JOIN", _WHOLE, "write JOIN or LEFT JOIN, with the stream on the left"
+            )
+        if self._check_relation(join.this, ctes):
+            if reads_stream:
+                what, why = "joining a stream", "the other side's rows change too"
+                raise self.refusal.at(join, what, why, "join in a model that reads this one, or join a seed")
+            what, why = "joining a stream to a seed", "the seed's rows would have to wait for later events"
+            raise self.refusal.at(join, what, why, "put the stream into FROM, and join the seed to it")
+        if join.args.get("on") is not None:
+            self._check_expression(join.args["on"], aggregates=False)
+
+    def _check_relation(self, source: exp.Expression, ctes: dict[str, bool]) -> bool:
+        """What stands behind FROM or JOIN; whether the stream's rows come through it."""
         for key, value in source.args.items():
             if value and key not in _PLAIN_TABLE:
                 clause = _CLAUSES.get(key, (key.upper(), "it is not known how to merge it", _DOWNSTREAM))
                 raise self.refusal.at(value[0] if isinstance(value, list) else value, *clause)
         if isinstance(source, exp.Subquery):
-            self._check_select(self._as_select(source.this), aggregates=False, ctes=ctes)
-        elif not (isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)):
+            return self._check_select(self._as_select(source.this), is_last=False, ctes=ctes)
+        if not (isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)):
             raise self.refusal.at(
                 source, f"reading {source.sql('duckdb')}", "only a stream's rows arrive", f"read {self._sources()}"
             )
-        elif len(source.parts) > 1 or source.name.lower() not in ctes:
-            self._take_source(source)
+        if len(source.parts) == 1 and source.name.lower() in ctes:
+            return ctes[source.name.lower()]
+        return self._take_table(source)
 
-    def _take_source(self, table: exp.Table) -> None:
-        """Puts the batch where the stream's source stands."""
-        stream = self._model.streams.get(relation_of(table))
-        if stream is None:
+    def _take_table(self, table: exp.Table) -> bool:
+        """Puts the batch where a stream's source stands, a seed's own table where a seed does; whether it is a stream."""
+        relation = relation_of(table)
+        stream, seed = self._model.streams.get(relation), self._model.seeds.get(relation)
+        if stream is None and seed is None:
             raise self.refusal.at(
                 table,
                 f"reading {table.sql('duckdb')}",
-                "it is no stream's source",
+                "it is no stream's source, and no seed",
                 f"read {self._sources()} directly, without a model between",
             )
-        if self._streams:
+        if stream is not None and self._streams:
             raise self.refusal.at(
                 table, "reading a stream twice", "their rows arrive one after another", "read one stream once"
             )
-        self._streams.add(stream)
-        batch = exp.to_table(BATCH)
-        batch.set("alias", table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True)))
-        table.replace(batch)
+        if seed is not None:
+            self._seeds[seed.table] = seed
+        self._streams |= {stream} if stream is not None else set()
+        taken = exp.to_table(BATCH if seed is None else seed.table)
+        taken.set("alias", table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True)))
+        table.replace(taken)
+        return stream is not None
 
     def _check_expression(self, part: exp.Expression, *, aggregates: bool) -> None:
         for node in part.walk():
             for kind, clause in _NODES:
-                if isinstance(node, kind):
+                if isinstance(node, kind) and not self._orders_rows(node):
                     raise self.refusal.at(node, *clause)
             if isinstance(node, exp.Column) and len(node.parts) > 2:
                 node.set("db", None)  # "db"."schema"."table".column: the batch's alias is the table's name
@@ -238,15 +274,13 @@ class Grammar:
                     _DOWNSTREAM,
                 )
 
+    @staticmethod
+    def _orders_rows(node: exp.Expression) -> bool:
+        """Whether it is the order of the rows that first or last take; `Aggregate` sees that it is a total one."""
+        return isinstance(node, exp.Order) and isinstance(node.parent, exp.First | exp.Last)
+
     def _check_aggregation(self, select: exp.Select) -> None:
         for item in select.expressions:
-            inner = item.unalias()
-            if isinstance(inner, exp.Star | exp.Columns) or (
-                isinstance(inner, exp.Column) and isinstance(inner.this, exp.Star)
-            ):
-                raise self.refusal.at(
-                    inner, "`*` in the select list", "a view's columns are declared", "name the columns"
-                )
             for call in self.aggregates(item):
                 if any(other is not call and self._functions.is_aggregate(other) for other in call.walk()):
                     raise self.refusal.at(
@@ -255,14 +289,6 @@ class Grammar:
                         "there is one aggregation",
                         _DOWNSTREAM,
                     )
-        group = select.args.get("group")
-        if group is None and not any(True for item in select.expressions for _ in self.aggregates(item)):
-            raise self.refusal.at(
-                select,
-                "a SELECT without aggregation",
-                "the view would hold every event",
-                "add aggregates such as count(*), and `group by all`",
-            )
         where = select.args.get("where")
         for node in where.walk() if where is not None else ():
             if self._functions.is_aggregate(node):

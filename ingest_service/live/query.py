@@ -78,7 +78,7 @@ class ViewQuery:
 
     filters: all must hold. order_by: column names, `-` in front for descending; NULLs last. limit: 0 for all.
     after_offset: wait until the view covers everything below it (with `sealed`: until that copy is there too), for at
-    most wait_s seconds.
+    most wait_s seconds. window_state: add WINDOW_STATE as the last column; filters and order may name it, too.
     """
 
     view: str
@@ -88,6 +88,14 @@ class ViewQuery:
     after_offset: int = 0
     wait_s: float = 10.0
     sealed: SealedRange | None = None
+    window_state: bool = False
+
+
+WINDOW_STATE = ViewColumn("_window_state", "VARCHAR", exact=True, relative_tolerance=0.0)
+"""Of a row's window: open; closed, once the watermark has passed its end; corrected, when it was changed after that.
+
+NULL in a view without windows, or with windows of which the length is not known.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +130,36 @@ class RowReader:
         self._duck = duck
         self._types = {column.name: column.type for column in description.columns}
         self._forms = dict(zip(self._types, description.forms, strict=True))
+        self.columns = description.columns
+        """The answer's columns."""
+        if query.window_state:
+            if query.sealed:
+                raise BadRequest("a sealed copy keeps no state of its windows; ask for the rows as they are")
+            self.columns = (*description.columns, WINDOW_STATE)
+        known = {column.name: column.type for column in self.columns}
         self._order = [(name.removeprefix("-"), name.startswith("-")) for name in query.order_by]
         for name in [*(f.column for f in query.filters), *(name for name, _ in self._order)]:
-            if name not in self._types:
-                known = ", ".join(self._types)
-                raise BadRequest(f"the view {description.view} has no column {name!r}; its columns are: {known}")
+            if name not in known:
+                listed = ", ".join(known)
+                raise BadRequest(f"the view {description.view} has no column {name!r}; its columns are: {listed}")
         if query.limit < 0:
             raise BadRequest(f"expected a limit of 0 (all rows) or more, got {query.limit}")
+        self._all_types = known
         self._conditions = [self._condition(f) for f in query.filters]
 
-    def read(self, transaction: ReadTransaction) -> pa.Table:
-        """The rows, in the model's types."""
+    def read(
+        self, transaction: ReadTransaction, *, changed_above: int | None = None, watermark_us: int | None = None
+    ) -> pa.Table:
+        """The rows, in the model's types; changed_above: only those that commits above this offset changed.
+
+        watermark_us: by which windows are closed, when their state is asked for.
+        """
         tables = ViewTables.of(self._description)
         table = tables.sealed if self._query.sealed else tables.visible
-        rows = transaction.connection.execute(self._store_query(table)).all()
-        return self._typed(rows)
+        statement = self._store_query(table)
+        if changed_above is not None:
+            statement = statement.where(table.c["_changed"] > changed_above)
+        return self.typed(transaction.connection.execute(statement).all(), watermark_us)
 
     def _condition(self, asked: ViewFilter) -> _Condition:
         """Casts a filter's value once, so that a wrong one is refused before anything is read."""
@@ -147,7 +170,7 @@ class RowReader:
                     f"the filter on {asked.column} compares with NULL by {asked.operator.name}; use EQUAL or NOT_EQUAL"
                 )
             return _Condition(asked.column, asked.operator, None, None)
-        duckdb_type = self._types[asked.column]
+        duckdb_type = self._all_types[asked.column]
         try:
             stored = self._duck.execute(
                 f"SELECT v, {self._comparable(asked.column)} FROM (SELECT CAST($1 AS {duckdb_type}) AS v)",  # noqa: S608
@@ -161,6 +184,8 @@ class RowReader:
 
     def _comparable(self, column: str) -> str:
         """SQL that makes of `v` what the store can compare with a column; NULL where it cannot."""
+        if column not in self._forms:
+            return "NULL"
         form = self._forms[column]
         whole_seconds = column in self._description.whole_seconds
         if form is not StoreForm.STRING and not form.sorts_in_store:
@@ -178,7 +203,7 @@ class RowReader:
 
     def _store_query(self, table: sa.Table) -> sa.Select[Any]:
         """What the store can leave out, it does; everything else is left to DuckDB."""
-        statement = sa.select(*(table.c[name] for name in self._types))
+        statement = sa.select(*(table.c[name] for name in self._stored))
         sealed = self._query.sealed
         if sealed:
             statement = statement.where(
@@ -190,7 +215,7 @@ class RowReader:
         for condition in here:
             column = table.c[condition.column]
             statement = statement.where(_STORE_SQL[condition.operator](column, condition.stored))
-        sorts = all(self._forms[name].sorts_in_store for name, _ in self._order)
+        sorts = all(name in self._forms and self._forms[name].sorts_in_store for name, _ in self._order)
         if self._query.limit and sorts and len(here) == len(self._conditions):
             for name, descending in self._order:
                 column = table.c[name]
@@ -198,22 +223,29 @@ class RowReader:
             statement = statement.limit(self._query.limit)
         return statement
 
-    def _typed(self, rows: Sequence[Any]) -> pa.Table:
+    @property
+    def _stored(self) -> list[str]:
+        """The columns that are asked of the store."""
+        return [*self._types, "_corrected"] if self._query.window_state else list(self._types)
+
+    def typed(self, rows: Sequence[Any], watermark_us: int | None = None) -> pa.Table:
         """Rows of the store in the model's types, filtered and sorted by value."""
-        columns = list(zip(*rows, strict=True)) or [()] * len(self._types)
-        arrow = (
-            pa.array(column, _ARROW.get(form, pa.string()))
-            for column, form in zip(columns, self._forms.values(), strict=True)
-        )
-        self._duck.register("stored_rows", pa.table(list(arrow), list(self._types)))
+        names = self._stored
+        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+        kinds = [_ARROW.get(form, pa.string()) for form in self._forms.values()]
+        kinds += [pa.bool_()] * (len(names) - len(kinds))
+        arrow = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+        self._duck.register("stored_rows", pa.table(arrow, names))
         shown = ", ".join(
             f"CAST({quote(name)} AS {duckdb_type}) AS {quote(name)}" for name, duckdb_type in self._types.items()
         )
+        if self._query.window_state:
+            shown += f", {self._window_state(watermark_us)} AS {quote(WINDOW_STATE.name)}"
         sql = f"SELECT * FROM (SELECT {shown} FROM stored_rows) AS typed"  # noqa: S608 - quoted names; values are parameters
         parameters: list[str | None] = []
         for condition in self._conditions:
             parameters.append(condition.value)
-            value = f"CAST(${len(parameters)} AS {self._types[condition.column]})"
+            value = f"CAST(${len(parameters)} AS {self._all_types[condition.column]})"
             joiner = "WHERE" if len(parameters) == 1 else "AND"
             sql += f" {joiner} {quote(condition.column)} {_SQL[condition.operator]} {value}"
         if self._order:
@@ -229,6 +261,16 @@ class RowReader:
                 f"the table of the live view {view} holds a value that its column's type does not have "
                 f"({str(error).splitlines()[0]}); somebody wrote into it by hand: drop the table, and it is rebuilt"
             ) from error
+
+    def _window_state(self, watermark_us: int | None) -> str:
+        description = self._description
+        if not (description.window_column and description.window_width):
+            return "CAST(NULL AS VARCHAR)"
+        begin = f"CAST({quote(description.window_column)} AS {self._types[description.window_column]})"
+        end = f"epoch_us(CAST({begin} AS TIMESTAMPTZ) + {description.window_width})"
+        closed = f"WHEN {end} <= {watermark_us} THEN 'closed' " if watermark_us is not None else ""
+        known = f"WHEN {begin} IS NOT NULL THEN"
+        return f"CASE WHEN _corrected THEN 'corrected' {closed}{known} 'open' END"
 
 
 _ARROW = {StoreForm.INTEGER: pa.int64(), StoreForm.DOUBLE: pa.float64(), StoreForm.BOOLEAN: pa.bool_()}

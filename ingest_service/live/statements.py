@@ -59,6 +59,8 @@ class Statements:
 def _upsert(table: sa.Table, insert: Any) -> Any:
     statement = insert(table)
     changed = {column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key}
+    if "_corrected" in changed:  # once corrected, a window stays so
+        changed["_corrected"] = sa.or_(table.c["_corrected"], changed["_corrected"])
     if not changed:
         return statement.on_conflict_do_nothing()
     return statement.on_conflict_do_update(index_elements=["_key"], set_=changed)

@@ -20,24 +20,28 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ingest_service.errors import ConfigError, StorageError
 from ingest_service.live.description import ViewDescription
 from ingest_service.live.statements import Statements
-from ingest_service.live.tables import REBUILD, ViewTables, bookkeeping, checkpoints, seals
+from ingest_service.live.tables import REBUILD, ViewTables, bookkeeping, checkpoints, reconciled, seals
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _KEYS_AT_ONCE = 500  # bound parameters of one statement; SQLite's oldest limit is 999
 _BUSY_MS = 10_000
+NEVER_US = -(1 << 62)
+"""A time before all others, in µs since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """How far a view is: its rows are those of the log strictly below `offset`.
 
-    event_time_max_us, append_time_max_us: the largest seen, in µs since 1970. watermark_us follows from both.
+    event_time_max_us, append_time_max_us: the largest seen, in µs since 1970. watermark_us follows from both, and from
+    the wall clock while the stream is idle. expired_before_us: windows that began before it have left the view.
     """
 
     offset: int = 0
     event_time_max_us: int | None = None
     append_time_max_us: int | None = None
     watermark_us: int | None = None
+    expired_before_us: int | None = None
 
 
 _SAVE = (
@@ -46,7 +50,7 @@ _SAVE = (
     .values(
         {
             name: sa.bindparam(name)
-            for name in ("next_offset", "event_time_max_us", "append_time_max_us", "watermark_us")
+            for name in ("next_offset", "event_time_max_us", "append_time_max_us", "watermark_us", "expired_before_us")
         }
     )
 )
@@ -54,10 +58,12 @@ _SAVE = (
 
 @dataclass(frozen=True, slots=True)
 class StoredView:
-    """A view as the store has it."""
+    """A view as the store has it. model: JSON; build: names the rows as made from the first event on, once."""
 
     description: ViewDescription
     checkpoint: Checkpoint
+    build: str
+    model: str
 
 
 class Store:
@@ -69,6 +75,7 @@ class Store:
         self._insert = _INSERTS[self.engine.dialect.name]
         self._statements: dict[sa.Table, Statements] = {}
         with self.write() as transaction:
+            transaction.drop_older_format()
             bookkeeping.create_all(transaction.connection)
 
     @contextmanager
@@ -104,8 +111,18 @@ class ReadTransaction:
         row = self.connection.execute(sa.select(checkpoints).where(checkpoints.c.view == table)).mappings().first()
         if row is None:
             return None
-        at = Checkpoint(row["next_offset"], row["event_time_max_us"], row["append_time_max_us"], row["watermark_us"])
-        return StoredView(ViewDescription.from_json(row["description"]), at)
+        at = Checkpoint(
+            row["next_offset"],
+            row["event_time_max_us"],
+            row["append_time_max_us"],
+            row["watermark_us"],
+            row["expired_before_us"],
+        )
+        return StoredView(ViewDescription.from_json(row["description"]), at, row["build"], row["model"])
+
+    def names(self) -> list[str]:
+        """The views that the store has, those that are being rebuilt with REBUILD behind their names."""
+        return list(self.connection.execute(sa.select(checkpoints.c.view)).scalars())
 
     def missing(self, tables: ViewTables) -> list[str]:
         """Which of a view's tables the database does not have."""
@@ -126,6 +143,19 @@ class ReadTransaction:
         )
         return self.connection.execute(sa.select(seals.c.view).where(key)).first() is not None
 
+    def reconciled(self, view: str) -> dict[str, int]:
+        """The dates on which the view was found equal to batch, each with the seal at which it was."""
+        statement = sa.select(reconciled.c.date, reconciled.c.seal_offset).where(reconciled.c.view == view)
+        return {str(date): int(offset) for date, offset in self.connection.execute(statement)}
+
+    def window_dates(self, tables: ViewTables, *, before: str) -> list[tuple[str, int]]:
+        """The dates below one on which windows begin, in order, each with the offset at which one last changed."""
+        window = tables.visible.c[tables.description.window_column]
+        date = sa.func.substr(window, 1, 10)
+        statement = sa.select(date, sa.func.max(tables.visible.c["_changed"])).where(window < before)
+        rows: list[Any] = list(self.connection.execute(statement.group_by(date).order_by(date)))
+        return [(str(day), int(changed)) for day, changed in rows]
+
 
 class WriteTransaction(ReadTransaction):
     """Reads and writes within one transaction."""
@@ -140,19 +170,44 @@ class WriteTransaction(ReadTransaction):
             self._known_statements[tables.visible] = Statements(tables, self._insert, self.connection.dialect)
         return self._known_statements[tables.visible]
 
-    def create(self, tables: ViewTables) -> None:
+    def drop_older_format(self) -> None:
+        """Drops views whose tables are of an earlier format: they are made again from the first event on."""
+        inspector = sa.inspect(self.connection)
+        if not inspector.has_table(checkpoints.name):
+            return
+        if "build" not in {column["name"] for column in inspector.get_columns(checkpoints.name)}:
+            for name in self.names():
+                self._drop_tables(name)
+            for table in (checkpoints, seals):
+                table.drop(self.connection)
+
+    def create(self, tables: ViewTables, model: str, build: str, expired_before_us: int | None = None) -> Checkpoint:
         """Makes a view's tables, empty, at offset 0; those that stand in their place are dropped."""
         self.drop(tables.name)
         tables.visible.metadata.create_all(self.connection, checkfirst=False)
-        row = {"view": tables.name, "next_offset": 0, **_described(tables.description)}
+        row = {"view": tables.name, "next_offset": 0, "model": model, "build": build}
+        row |= {"expired_before_us": expired_before_us, **_described(tables.description)}
         self.connection.execute(sa.insert(checkpoints), [row])
+        return Checkpoint(expired_before_us=expired_before_us)
+
+    def describe(self, tables: ViewTables, model: str) -> None:
+        """Keeps what has changed about a view beside its rows."""
+        values = {"model": model, **_described(tables.description)}
+        self.connection.execute(sa.update(checkpoints).where(checkpoints.c.view == tables.name).values(values))
 
     def drop(self, name: str) -> None:
         """Drops a view's tables, whatever definition they had, and forgets it."""
-        for suffix in ("", "__state", "__distinct", "__sealed"):
-            sa.Table(name + suffix, sa.MetaData()).drop(self.connection, checkfirst=True)
+        self._drop_tables(name)
         for table in (checkpoints, seals):
             self.connection.execute(sa.delete(table).where(table.c.view == name))
+
+    def _drop_tables(self, name: str) -> None:
+        for suffix in ("", "__state", "__distinct", "__sealed"):
+            sa.Table(name + suffix, sa.MetaData()).drop(self.connection, checkfirst=True)
+
+    def forget_reconciled(self, view: str) -> None:
+        """Forgets on which dates a view was found equal to batch."""
+        self.connection.execute(sa.delete(reconciled).where(reconciled.c.view == view))
 
     def swap(self, view: str) -> None:
         """Puts a view's rebuilt tables in place of its old ones."""
@@ -188,12 +243,45 @@ class WriteTransaction(ReadTransaction):
             added += self.connection.execute(statements.values, perhaps).scalars().all()
         return added
 
-    def replace(self, tables: ViewTables, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Writes groups over what they were; a row is `_key`, the visible columns, the states."""
+    def replace(self, tables: ViewTables, rows: Sequence[tuple[Any, ...]], offset: int) -> None:
+        """Writes rows over what they were; a row is `_key`, the visible columns, `_corrected`, the states.
+
+        offset: what the commit reaches.
+        """
         statements = self._statements(tables)
         width = 1 + len(tables.visible_columns)
-        statements.replace_visible.run(self.connection, [(*row[1:width], row[0]) for row in rows])
-        statements.replace_states.run(self.connection, [(row[0], *row[width:]) for row in rows])
+        changed = [(*row[1:width], row[0], offset, row[width]) for row in rows]
+        statements.replace_visible.run(self.connection, changed)
+        if not tables.description.is_of_events:
+            statements.replace_states.run(self.connection, [(row[0], *row[width + 1 :]) for row in rows])
+
+    def confirm(self, tables: ViewTables, dates: Sequence[str], seal_offset: int) -> None:
+        """Notes that the copy of these dates at that seal was found equal to batch; earlier copies of them go."""
+        insert = self._insert(reconciled)
+        latest = insert.on_conflict_do_update(
+            index_elements=["view", "date"],
+            set_={"seal_offset": insert.excluded.seal_offset},
+            where=reconciled.c.seal_offset < insert.excluded.seal_offset,
+        )
+        rows = [{"view": tables.name, "date": date, "seal_offset": seal_offset} for date in dates]
+        self.connection.execute(latest, rows)
+        for table, offset in ((tables.sealed, "_seal_offset"), (seals, "seal_offset")):
+            first, last = ("_first_date", "_last_date") if table is tables.sealed else ("first_date", "last_date")
+            same = [table.c[first] == dates[0], table.c[last] == dates[-1], table.c[offset] < seal_offset]
+            if table is seals:
+                same.append(seals.c.view == tables.name)
+            self.connection.execute(sa.delete(table).where(*same))
+
+    def expire(self, tables: ViewTables, before: str) -> None:
+        """Deletes all windows that began before a date, with their states, and copies of dates before it."""
+        visible = tables.visible
+        gone = visible.c[tables.description.window_column] < before
+        keys = sa.select(visible.c["_key"]).where(gone)
+        for table in (tables.state, tables.distinct):
+            self.connection.execute(sa.delete(table).where(table.c["_key"].in_(keys)))
+        self.connection.execute(sa.delete(visible).where(gone))
+        self.connection.execute(sa.delete(tables.sealed).where(tables.sealed.c["_last_date"] < before))
+        self.connection.execute(sa.delete(seals).where(seals.c.view == tables.name, seals.c.last_date < before))
 
     def seal(self, tables: ViewTables, first: dt.date, last: dt.date, seal_offset: int) -> None:
         """Copies the visible rows whose windows begin in the dates (a view without windows: all of them).
@@ -226,6 +314,7 @@ class WriteTransaction(ReadTransaction):
             "event_time_max_us": checkpoint.event_time_max_us,
             "append_time_max_us": checkpoint.append_time_max_us,
             "watermark_us": checkpoint.watermark_us,
+            "expired_before_us": checkpoint.expired_before_us,
         }
         self.connection.execute(_SAVE, {"name": name, **values})
 

@@ -1,8 +1,10 @@
 """The tables of a live view in the store, as SQLAlchemy sees them; the same for SQLite and PostgreSQL.
 
-For a view `v`: `v`, its visible rows by `_key`; `v__state`, the groups' states as text; `v__distinct`, the values that
-count(distinct …) has seen; `v__sealed`, copies of visible rows, each made at a seal. While a view is rebuilt, the new
-tables are called `v__rebuild`, `v__rebuild__state` and so on, until they take the old ones' place.
+For a view `v`: `v`, its visible rows by `_key`, with `_changed`, the offset that the commit reached which last changed
+the row, and `_corrected`, whether one changed it after its window had closed; `v__state`, the groups' states as text;
+`v__distinct`, the values that count(distinct …) has seen; `v__sealed`, copies of visible rows, each made at a seal.
+While a view is rebuilt, the new tables are called `v__rebuild`, `v__rebuild__state` and so on, until they take the old
+ones' place.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from ingest_service.live.description import ViewDescription
 
 REBUILD = "__rebuild"
 _PARTS = ("__state", "__distinct", "__sealed")
-_OWN_COLUMNS = {"_key", "_first_date", "_last_date", "_seal_offset"}
+_OWN_COLUMNS = {"_key", "_changed", "_corrected", "_window_state", "_first_date", "_last_date", "_seal_offset"}
 _NAME_LENGTH_MAX = 63 - len(REBUILD) - len("__distinct")  # PostgreSQL cuts longer names
 
 
@@ -63,8 +65,12 @@ checkpoints = sa.Table(
     sa.Column("event_time_max_us", sa.BigInteger),
     sa.Column("append_time_max_us", sa.BigInteger),
     sa.Column("watermark_us", sa.BigInteger),
+    sa.Column("expired_before_us", sa.BigInteger),
+    sa.Column("build", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
 )
-"""One row a view, by the name of its visible table: what it is, and the offset that its rows cover."""
+"""One row a view, by the name of its visible table: what it is, and the offset that its rows cover. `build` is another
+one for each time that its rows were made from the first event on, `model` what they are made by."""
 
 seals = sa.Table(
     "tidemill_seals",
@@ -75,6 +81,16 @@ seals = sa.Table(
     sa.Column("seal_offset", sa.BigInteger, primary_key=True),
 )
 """One row for each copy of sealed rows, so that a date without rows is known to be sealed too."""
+
+
+reconciled = sa.Table(
+    "tidemill_reconciled",
+    bookkeeping,
+    sa.Column("view", sa.Text, primary_key=True),
+    sa.Column("date", sa.Text, primary_key=True),
+    sa.Column("seal_offset", sa.BigInteger, nullable=False),
+)
+"""Up to which seal a view's windows of a date were found equal to batch: what must be known before they leave it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,10 @@ class ViewTables:
         metadata = sa.MetaData()
         states = [sa.Column(f"s{i}", sa.Text) for i in range(description.states)]
         seal: list[sa.Column[Any]] = [sa.Column(c, t, primary_key=True) for c, t in _SEAL_COLUMNS]
+        changes = (
+            sa.Column("_changed", sa.BigInteger, nullable=False),
+            sa.Column("_corrected", sa.Boolean, nullable=False),
+        )
         values: list[sa.Column[Any]] = [
             sa.Column("state", sa.Integer, primary_key=True),
             sa.Column("value", sa.Text, primary_key=True),
@@ -110,7 +130,7 @@ class ViewTables:
         return cls(
             name,
             description,
-            sa.Table(name, metadata, *_visible(description), _key(), sqlite_with_rowid=False),
+            sa.Table(name, metadata, *_visible(description), _key(), *changes, sqlite_with_rowid=False),
             sa.Table(f"{name}__state", metadata, _key(), *states, sqlite_with_rowid=False),
             sa.Table(f"{name}__distinct", metadata, _key(), *values, sqlite_with_rowid=False),
             sa.Table(f"{name}__sealed", metadata, *seal, _key(), *_visible(description), sqlite_with_rowid=False),

@@ -1,4 +1,4 @@
-"""Operations on the tree of the SELECT that aggregates; it reads one relation, so qualifiers say nothing."""
+"""Operations on the tree of a model's last SELECT."""
 
 from __future__ import annotations
 
@@ -17,29 +17,41 @@ def normal_sql(node: exp.Expression) -> str:
 def scope_sql(select: exp.Select) -> str:
     """A query that yields the columns which the SELECT can name: those of what it reads."""
     scope = exp.Select(expressions=[exp.Star()], from_=select.args["from_"].copy())
-    if select.args.get("with_"):
-        scope.set("with_", select.args["with_"].copy())
+    for key in ("with_", "joins"):
+        value = select.args.get(key)
+        if value:
+            scope.set(key, [each.copy() for each in value] if isinstance(value, list) else value.copy())
     return str(scope.sql("duckdb"))
 
 
-def plain_columns(select: exp.Select, scope: set[str]) -> None:
-    """Makes every name in the SELECT the name of a column of what it reads, without qualifier.
+def relation_queries(select: exp.Select) -> dict[str, str]:
+    """For each relation that the SELECT reads, by the name it has there, a query that yields its columns."""
+    queries = {}
+    for relation in [select.args["from_"].this, *(join.this for join in select.args.get("joins") or ())]:
+        query = exp.Select(expressions=[exp.Star()], from_=exp.From(this=relation.copy()))
+        if select.args.get("with_"):
+            query.set("with_", select.args["with_"].copy())
+        queries[relation.alias_or_name.lower()] = str(query.sql("duckdb"))
+    return queries
+
+
+def plain_columns(select: exp.Select, scope: set[str], shared: set[str]) -> None:
+    """Makes every name in the SELECT the name of a column of what it reads, without qualifier where that is enough.
 
     DuckDB lets later parts of a SELECT use the aliases of earlier ones, unless a column has that name. The merge plan
     takes the select list apart, so such an alias is replaced by what it stands for.
+    scope: the columns of what it reads; shared: those that several of its relations have, which stay qualified.
     """
-    relation = select.args["from_"].this.alias_or_name.lower()
     aliases: dict[str, exp.Expression] = {}
 
     def plain(node: exp.Expression) -> exp.Expression:
         if not isinstance(node, exp.Column):
             return node
-        if node.table.lower() == relation:
-            return exp.Column(this=node.this.copy())
-        meant = aliases.get(node.name.lower())
-        if node.table or meant is None or node.name.lower() in scope:
-            return node
-        return exp.paren(meant.copy())
+        name = node.name.lower()
+        if node.table:
+            return node if name in shared else exp.Column(this=node.this.copy())
+        meant = aliases.get(name)
+        return node if meant is None or name in scope else exp.paren(meant.copy())
 
     items = []
     for item in select.expressions:

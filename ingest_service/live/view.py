@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import datetime as dt
+import threading
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest_service.errors import IngestError
-from ingest_service.live.duck import MergeSession
 from ingest_service.live.feed import LogLike
 from ingest_service.live.plan import MergePlan
-from ingest_service.live.store import Checkpoint, Store, WriteTransaction, with_watermark
+from ingest_service.live.session import MergeSession, Row
+from ingest_service.live.store import NEVER_US, Checkpoint, Store, WriteTransaction, with_watermark
 from ingest_service.live.tables import ViewTables
 from ingest_service.log.records import Entry, Rows, Seal
 
-DISTINCT_VALUES_MAX = 100_000
-"""How many values count(distinct …) keeps for one group, by default."""
+RECENT_ROWS_MAX = 20_000
+"""How many changed rows a view remembers for those who watch it; who is further behind reads its table."""
 
 
 class ViewStopped(IngestError):
@@ -30,8 +31,10 @@ class ViewStopped(IngestError):
 class LiveView:
     """A view's tables as a function of a prefix of its stream's log.
 
-    Used by one thread. After `apply` returned or raised, `checkpoint` is what the store holds: the rows of every entry
-    before it, and nothing of any entry after it.
+    `checkpoint` is what the store holds: the rows of every entry before it, and nothing of any entry after it.
+    `reached` is how far entries have been taken in; between both stand rows that `absorb` has kept back. An error that
+    `absorb` or `commit` raises takes `reached` back to the checkpoint. Each call holds `lock`; who calls several that
+    belong together holds it around them. Once it is closed it takes nothing more.
     """
 
     def __init__(
@@ -40,71 +43,137 @@ class LiveView:
         tables: ViewTables,
         checkpoint: Checkpoint,
         store: Store,
-        duck: Any,
+        duck: object,
         log: LogLike,
         *,
-        distinct_values_max: int = DISTINCT_VALUES_MAX,
+        build: str,
     ) -> None:
         self.plan = plan
         self.name = plan.description.view
         self.tables = tables
-        self.checkpoint = checkpoint
+        self.checkpoint = self.reached = checkpoint
+        self.build = build
+        self.lock = threading.RLock()
+        self.closed = False
+        # The last commits that changed rows: the offset that each reached, and its rows. None above _recent_from lacks.
+        self._recent: deque[tuple[int, list[Row]]] = deque()
+        self._recent_from = checkpoint.offset
+        self._recent_rows = 0
+        self._recent_lock = threading.Lock()
         self._store = store
-        self._schema = log.schema
         self._event_time = log.spec.event_time
         self._out_of_orderness_s = log.spec.out_of_orderness_s
-        self._distinct_values_max = distinct_values_max
-        self._session = MergeSession(duck, log.schema, plan.partial_sql, plan.final_sql, plan.state_columns)
+        self._schema = pa.schema([log.schema.field(name) for name in plan.batch_columns])
+        self._session = MergeSession(duck, self._schema, plan)
+        self._asked_to_expire: tuple[int, ...] = ()
+        self._row_by_row_below = 0  # rows that failed in bulk are taken in again so that the one at fault is found
 
     @property
     def offset(self) -> int:
         """The view covers everything strictly below it."""
         return self.checkpoint.offset
 
+    @property
+    def pending(self) -> int:
+        """How many rows of states `absorb` has kept back."""
+        return self._session.pending
+
     def start(self) -> None:
         """Gives a new view the row that it has without any event: an aggregation without groups has one."""
-        if self.offset == 0 and not self.plan.description.group_columns:
+        description = self.plan.description
+        if self.offset == 0 and not description.group_columns and not description.is_of_events:
             self._apply_table(self._schema.empty_table(), self.checkpoint)
 
     def close(self) -> None:
-        """Lets go of the view's DuckDB connection."""
-        self._session.close()
+        """Lets go of the view's DuckDB connections."""
+        with self.lock:
+            self.closed = True
+            self._session.close()
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Takes entries in log order; what the view covers already is skipped.
+        """Takes entries in log order, and commits each; what the view has taken already is skipped.
 
         Raises ViewStopped when an entry cannot be taken, StorageError when the store failed (worth another try).
         """
-        for entry in entries:
-            if isinstance(entry, Rows):
-                self._take_rows(entry)
-            else:
-                self._take_seal(entry)
+        self._take(entries, bulk=False)
 
-    def _take_rows(self, rows: Rows) -> None:
-        if rows.base_offset > self.offset:
-            raise ViewStopped(f"expected the row at offset {self.offset}, and the log gave {rows.base_offset}")
-        if rows.next_offset > self.offset:
-            batch = rows.batch.slice(self.offset - rows.base_offset)
-            if batch.schema.names != self._schema.names:
-                # The contract has gained columns since the view was planned: it does not know them.
-                batch = batch.select(self._schema.names)
-            self._apply_or_halve(batch)
+    def absorb(self, entries: Sequence[Entry]) -> None:
+        """Takes entries, but keeps what comes of them back until `commit`: for many rows at once.
+
+        Raises as `apply`, and TakeAgain.
+        """
+        self._take(entries, bulk=True)
+
+    def commit(self) -> None:
+        """Commits what was kept back. Raises as `absorb`."""
+        with self.lock:
+            if self.closed or self.reached == self.checkpoint:
+                return
+            try:
+                self._commit(self._session.take_pending(), self.reached)
+            except (duckdb.Error, ViewStopped) as error:
+                raise self._take_again() from error
+            except BaseException:
+                self._take_back()
+                raise
+
+    def _take(self, entries: Sequence[Entry], *, bulk: bool) -> None:
+        with self.lock:
+            for entry in entries:
+                if self.closed:
+                    return
+                if isinstance(entry, Rows):
+                    self._take_rows(entry, bulk=bulk)
+                else:
+                    self._take_seal(entry)
+
+    def _take_rows(self, rows: Rows, *, bulk: bool) -> None:
+        at = self.reached.offset
+        if rows.base_offset > at:
+            raise ViewStopped(f"expected the row at offset {at}, and the log gave {rows.base_offset}")
+        if rows.next_offset <= at:
+            return
+        batch = rows.batch.slice(at - rows.base_offset)
+        if batch.schema.names != self._schema.names:
+            # Other views need other columns; or the contract has gained some since the view was planned.
+            batch = batch.select(self._schema.names)
+        if bulk and at >= self._row_by_row_below:
+            self._absorb(batch)
+            return
+        self.commit()
+        self._apply_or_halve(batch)
 
     def _take_seal(self, seal: Seal) -> None:
         """Copies the dates' rows, unless the view is past the seal, and so made its copy before."""
-        if seal.seal_offset > self.offset:
-            raise ViewStopped(
-                f"expected the row at offset {self.offset}, and the log gave the seal at {seal.seal_offset}"
-            )
-        if seal.seal_offset == self.offset:
+        at = self.reached.offset
+        if seal.seal_offset > at:
+            raise ViewStopped(f"expected the row at offset {at}, and the log gave the seal at {seal.seal_offset}")
+        if seal.seal_offset == at:
+            self.commit()
             with self._store.write() as transaction:
                 transaction.seal(self.tables, seal.first_date, seal.last_date, seal.seal_offset)
+
+    def _absorb(self, batch: pa.RecordBatch) -> None:
+        try:
+            self._session.absorb(pa.Table.from_batches([batch]), self._expired_us, self._closed_us)
+        except duckdb.Error as error:
+            raise self._take_again(self.reached.offset + batch.num_rows) from error
+        self.reached = self._after(batch)
+
+    def _take_again(self, below: int = 0) -> TakeAgain:
+        """Something in rows that were taken in bulk is at fault: they are to be given again, to find which one."""
+        self._row_by_row_below = max(below, self.reached.offset)
+        self._take_back()
+        return TakeAgain()
+
+    def _take_back(self) -> None:
+        self._session.drop_pending()
+        self.reached = self.checkpoint
 
     def _apply_or_halve(self, batch: pa.RecordBatch) -> None:
         """Applies rows; when they fail, the rows below the one at fault are applied and that one is named."""
         try:
-            self._apply_table(pa.Table.from_batches([batch]), self._checkpoint_after(batch))
+            self._apply_table(pa.Table.from_batches([batch]), self._after(batch))
         except (duckdb.Error, ViewStopped) as error:
             if batch.num_rows == 1:
                 reason = str(error).splitlines()[0]
@@ -113,8 +182,8 @@ class LiveView:
             self._apply_or_halve(batch.slice(0, middle))
             self._apply_or_halve(batch.slice(middle))
 
-    def _checkpoint_after(self, batch: pa.RecordBatch) -> Checkpoint:
-        at = self.checkpoint
+    def _after(self, batch: pa.RecordBatch) -> Checkpoint:
+        at = self.reached
         after = replace(
             at,
             offset=at.offset + batch.num_rows,
@@ -123,48 +192,166 @@ class LiveView:
         )
         return with_watermark(after, self._out_of_orderness_s)
 
+    @property
+    def _expired_us(self) -> int:
+        return NEVER_US if self.checkpoint.expired_before_us is None else self.checkpoint.expired_before_us
+
+    @property
+    def _closed_us(self) -> int:
+        """The watermark that readers know of: a window that ends at or before it had closed for them."""
+        return NEVER_US if self.checkpoint.watermark_us is None else self.checkpoint.watermark_us
+
     def _apply_table(self, rows: pa.Table, after: Checkpoint) -> None:
-        """Merges a micro-batch.
+        self._commit(self._session.partial(rows, self._expired_us, self._closed_us), after)
 
-        1 Aggregate the rows by themselves. 2 Read the affected groups' states. 3 Merge both in DuckDB. 4 Replace the
-        groups' rows and states. 5 Move the checkpoint. Steps 2 to 5 are one transaction.
+    def _commit(self, partial: list[Row], after: Checkpoint) -> None:
+        """Merges partial states of rows, or takes in events.
+
+        1 Read the affected groups' states. 2 Merge both in DuckDB. 3 Replace the groups' rows and states. 4 Move the
+        checkpoint. All of it is one transaction.
         """
-        partial = self._session.partial(rows)
+        changed: list[Row] = []
         with self._store.write() as transaction:
-            if partial:
-                self._merge(transaction, partial)
+            if partial and self.plan.description.is_of_events:
+                changed = partial
+                transaction.replace(self.tables, partial, after.offset)
+            elif partial:
+                changed = self._merge(transaction, partial, after.offset)
             transaction.save(self.tables.name, after)
-        self.checkpoint = after
+        self._remember(after, changed)
 
-    def _merge(self, transaction: WriteTransaction, partial: list[tuple[Any, ...]]) -> None:
+    def _merge(self, transaction: WriteTransaction, partial: list[Row], offset: int) -> list[Row]:
         # Groups, not rows: the store takes them one by one, so Python may.
         stored = transaction.states(self.tables, [row[0] for row in partial])
         known = {row[0] for row in stored}
         for state in self.plan.description.value_sets:
             partial = self._count_new_values(transaction, partial, state, known)
         no_groups = (None,) * len(self.plan.description.group_columns)
-        merged = self._session.merge([*partial, *((row[0], *no_groups, *row[1:]) for row in stored)])
+        merged = self._session.merge([*partial, *((row[0], *no_groups, *row[1:]) for row in stored)], self._closed_us)
         self._check_limits(merged)
-        transaction.replace(self.tables, merged)
+        transaction.replace(self.tables, merged, offset)
+        return merged
 
     def _count_new_values(
-        self, transaction: WriteTransaction, partial: list[tuple[Any, ...]], state: int, known: set[str]
-    ) -> list[tuple[Any, ...]]:
+        self, transaction: WriteTransaction, partial: list[Row], state: int, known: set[str]
+    ) -> list[Row]:
         """Keeps the batch's distinct values, and puts in place of each group's list how many of them are new."""
         at = 1 + len(self.plan.description.group_columns) + state
         values = [(row[0], value) for row in partial for value in row[at] or ()]
         added = Counter(transaction.add_values(self.tables, state, values, known))
         return [(*row[:at], str(added[row[0]]), *row[at + 1 :]) for row in partial]
 
-    def _check_limits(self, merged: Sequence[Any]) -> None:
-        first = 1 + len(self.plan.description.columns)
+    def _check_limits(self, merged: Sequence[Row]) -> None:
+        limit = self.plan.options.distinct_values_max
+        first = 2 + len(self.plan.description.columns)
         for state in self.plan.description.value_sets:
             for row in merged:
-                if int(row[first + state]) > self._distinct_values_max:
+                if int(row[first + state]) > limit:
                     raise ViewStopped(
-                        f"the group {row[0]} has more than {self._distinct_values_max} different values to "
-                        "count(distinct …); use approx_count_distinct, or a finer group"
+                        f"the group {row[0]} has more than {limit} different values to count(distinct …); use "
+                        "approx_count_distinct, a finer group, or set meta.live.distinct_values_max"
                     )
+
+    def changed_since(self, offset: int) -> tuple[list[Row], int] | None:
+        """The rows that commits above an offset changed, each as the last of them left it, and how far they go.
+
+        A row is `_key`, the visible columns as the store has them, `_corrected`. None when the view does not remember
+        so far back.
+        """
+        with self._recent_lock:
+            if offset < self._recent_from:
+                return None
+            rows: dict[str, Row] = {}
+            for reached, changed in self._recent:
+                if reached > offset:
+                    rows.update((row[0], row) for row in changed)
+            return list(rows.values()), self.checkpoint.offset
+
+    def _remember(self, after: Checkpoint, changed: list[Row]) -> None:
+        """Moves the checkpoint; changed rows are kept for those who watch, too many are left in the table."""
+        width = 2 + len(self.plan.description.columns)
+        with self._recent_lock:
+            if changed:
+                self._recent.append((after.offset, [row[:width] for row in changed]))
+                self._recent_rows += len(changed)
+            while self._recent_rows > RECENT_ROWS_MAX:
+                self._recent_from, rows = self._recent.popleft()
+                self._recent_rows -= len(rows)
+            self.checkpoint = self.reached = after
+
+    def expire(self) -> bool:
+        """Lets windows of dates leave that are old enough and were reconciled; whether any date could leave.
+
+        Whole UTC dates leave, in their order: a date whose windows were not reconciled, or were changed since, keeps
+        itself and all later ones.
+        """
+        description, retain_s = self.plan.description, self.plan.options.retain_s
+        with self.lock:
+            at = self.checkpoint
+            if self.closed or not (retain_s and description.window_column) or at.watermark_us is None:
+                return False
+            days = (at.watermark_us - retain_s * 1_000_000) // _DAY_US - description.window_days_max
+            with self._store.read() as transaction:
+                marks = transaction.reconciled(self.name)
+                asked = days, len(marks), sum(marks.values())
+                if not marks or asked == self._asked_to_expire:
+                    return False
+                dates = transaction.window_dates(self.tables, before=_date(days))
+            self._asked_to_expire = asked
+            for date, changed in dates:
+                if not self._is_settled(date, changed, marks):
+                    days = (dt.date.fromisoformat(date) - _EPOCH).days
+                    break
+            before_us = days * _DAY_US
+            if self.reached != at or before_us <= self._expired_us or not dates:
+                return False
+            after = replace(at, expired_before_us=before_us)
+            with self._store.write() as transaction:
+                transaction.expire(self.tables, _date(days))
+                transaction.save(self.tables.name, after)
+            self.checkpoint = self.reached = after
+            return True
+
+    def _is_settled(self, date: str, changed: int, marks: dict[str, int]) -> bool:
+        """Whether a date's windows were found equal to batch, and are as they were then."""
+        reach = self.plan.description.window_days_max
+        if not reach:
+            return date in marks and changed <= marks[date]
+        first = dt.date.fromisoformat(date)
+        return all((first + dt.timedelta(days)).isoformat() in marks for days in range(reach + 1))
+
+    def close_windows(self, watermark_us: int) -> bool:
+        """Moves the watermark of a view that covers all of an idle stream; whether it moved.
+
+        It need not be moved on when every window has closed by it already.
+        """
+        with self.lock:
+            at = self.checkpoint
+            last_us, known_us = at.event_time_max_us, at.watermark_us
+            if self.closed or self.reached != at or last_us is None or known_us is None or watermark_us <= known_us:
+                return False
+            if known_us > last_us + (self.plan.description.window_days_max + 1) * _DAY_US:
+                return False
+            after = replace(at, watermark_us=watermark_us)
+            with self._store.write() as transaction:
+                transaction.save(self.tables.name, after)
+            self.checkpoint = self.reached = after
+            return True
+
+
+class TakeAgain(IngestError):
+    """A view failed on rows that it took in bulk: it wants them again from its checkpoint on."""
+
+    def __init__(self) -> None:
+        super().__init__("the rows are wanted again, a few at a time")
+
+
+_DAY_US = 86_400_000_000
+_EPOCH = dt.date(1970, 1, 1)
+
+
+def _date(days: int) -> str:
+    return (_EPOCH + dt.timedelta(days)).isoformat()
 
 
 def _later(us: int | None, times: pa.Array) -> int | None:

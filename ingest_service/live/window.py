@@ -12,6 +12,8 @@ from ingest_service.live.functions import call_name
 _WHOLE_SECONDS = {"second", "minute", "hour", "day"}
 _SUB_SECOND = {"microsecond", "millisecond"}
 _DAY = dt.timedelta(days=1)
+# Units of date_trunc that an interval can have, and into how many further days their windows reach.
+_DAYS = {**dict.fromkeys(_WHOLE_SECONDS | _SUB_SECOND, 0), "week": 6, "month": 30, "quarter": 91, "year": 365}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +21,39 @@ class Window:
     """A group expression that is a tumbling window over the event time.
 
     inside_a_day: every window lies within one UTC day. whole_seconds: windows start at whole seconds.
+    width: an SQL interval, as long as a window; "" when it is not known. days_max: into how many further days it may
+    reach.
     """
 
     inside_a_day: bool
     whole_seconds: bool
+    width: str = ""
+    days_max: int = 0
 
 
 def window_of(expression: exp.Expression, select: exp.Select, event_time: str) -> Window | None:
     """The window that a group expression is, or None when it is none over the event time."""
     column = _time_argument(expression)
-    if column is None or not _is_column(column, select, event_time):
-        if isinstance(expression, exp.Column) and _is_column(expression, select, "event_date"):
-            return Window(inside_a_day=True, whole_seconds=True)
+    if column is None or not is_source_column(column, select, event_time):
+        if isinstance(expression, exp.Column) and is_source_column(expression, select, "event_date"):
+            return Window(inside_a_day=True, whole_seconds=True, width="INTERVAL '1 day'")
         return None
     if isinstance(expression, exp.Cast):
-        return Window(inside_a_day=True, whole_seconds=True)
+        return Window(inside_a_day=True, whole_seconds=True, width="INTERVAL '1 day'")
     if call_name(expression) == "date_trunc":
         unit = expression.args["unit"].name.lower().rstrip("s") if expression.args.get("unit") else ""
-        return Window(unit in _WHOLE_SECONDS | _SUB_SECOND, unit not in _SUB_SECOND)
-    width = _width(expression.this)
+        days = _DAYS.get(unit)
+        width = f"INTERVAL '{'3 months' if unit == 'quarter' else f'1 {unit}'}'" if days is not None else ""
+        return Window(unit in _WHOLE_SECONDS | _SUB_SECOND, unit not in _SUB_SECOND, width, days or 0)
+    width_ = _width(expression.this)
     # time_bucket counts from a midnight, so widths that divide a day never cross one; an origin may shift them.
     shifted = any(value for key, value in expression.args.items() if key not in {"this", "expression"})
-    if width is None or shifted:
+    if width_ is None or width_ <= dt.timedelta():
         return Window(inside_a_day=False, whole_seconds=False)
-    return Window(width > dt.timedelta() and _DAY % width == dt.timedelta(), width.microseconds == 0)
+    interval = f"INTERVAL '{width_ // dt.timedelta(microseconds=1)} microseconds'"
+    inside = not shifted and _DAY % width_ == dt.timedelta()
+    days_max = 0 if inside else -(-width_ // _DAY)
+    return Window(inside, not shifted and width_.microseconds == 0, interval, days_max)
 
 
 def _time_argument(expression: exp.Expression) -> exp.Column | None:
@@ -58,17 +69,19 @@ def _time_argument(expression: exp.Expression) -> exp.Column | None:
     return argument if isinstance(argument, exp.Column) else None
 
 
-def _is_column(column: exp.Column, select: exp.Select, name: str) -> bool:
+def is_source_column(column: exp.Column, select: exp.Select, name: str) -> bool:
     """Whether a column of a SELECT is the source's column of that name, followed through CTEs and subqueries."""
     inner = _inner(select)
+    if column.table and column.table.lower() != select.args["from_"].this.alias_or_name.lower():
+        return False  # a seed's
     if inner is None:
         return str(column.name).lower() == name.lower()
     for item in inner.expressions:
         if item.alias_or_name.lower() == column.name.lower():
             source = item.unalias()
-            return isinstance(source, exp.Column) and _is_column(source, inner, name)
+            return isinstance(source, exp.Column) and is_source_column(source, inner, name)
     has_star = any(isinstance(item, exp.Star) for item in inner.expressions)
-    return has_star and _is_column(column, inner, name)
+    return has_star and is_source_column(column, inner, name)
 
 
 def _inner(select: exp.Select) -> exp.Select | None:

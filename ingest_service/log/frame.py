@@ -11,6 +11,7 @@ https://arrow.apache.org/docs/format/Columnar.html, RFC 3720 appendix B.4 (CRC32
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -122,3 +123,16 @@ class BatchCodec:
     def decode(self, body: pa.Buffer) -> pa.RecordBatch:
         """The batch in one IPC message."""
         return pa.ipc.read_record_batch(body, self.schema)
+
+    def decode_all(self, bodies: Sequence[pa.Buffer], columns: Collection[str]) -> pa.RecordBatch:
+        """The batches in several IPC messages as one, with those of the columns that the schema has, in its order."""
+        included = [i for i, name in enumerate(self.schema.names) if name in columns]
+        if len(bodies) == 1 and len(included) == len(self.schema):
+            return self.decode(bodies[0])
+        if not included:
+            return self.decode_all(bodies, self.schema.names[:1]).select([])
+        # Behind a schema they are a stream, which can be read without touching the other columns.
+        stream = pa.py_buffer(b"".join((self.schema.serialize(), *bodies)))
+        options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=False)
+        with pa.ipc.open_stream(stream, options=options) as reader:
+            return pa.concat_batches(list(reader))

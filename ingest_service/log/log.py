@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -153,9 +153,9 @@ class Log:
         """
         self._queue.in_line(lambda: self._take_spec(spec)).result()
 
-    def reader(self, from_offset: int) -> LogReader:
-        """A reader of everything from `from_offset` on, with the seals at or above it."""
-        return LogReader(self, from_offset)
+    def reader(self, from_offset: int, columns: Sequence[str] | None = None) -> LogReader:
+        """A reader of everything from `from_offset` on, with the seals at or above it; `columns`: of these alone."""
+        return LogReader(self, from_offset, columns)
 
     @property
     def durable_offset(self) -> int:

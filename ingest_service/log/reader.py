@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ingest_service.log.frame import BatchCodec, FrameDamaged, Kind
-from ingest_service.log.records import Entry, Rows, contract_columns
+import pyarrow as pa
+
+from ingest_service.log.frame import BatchCodec, Frame, FrameDamaged, Kind
+from ingest_service.log.records import Entry, Rows, Seal
 from ingest_service.log.recovery import conform
 from ingest_service.log.segment import SegmentFile
 from ingest_service.log.segments import SegmentInfo
-from ingest_service.log.state import add_system_columns, concat
+from ingest_service.log.state import concat, with_system_columns_of
 from ingest_service.log.table import unpack_seal
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 READ_BYTES_MAX = 64 << 20
 """What one read gives, about, at the most: rows may be large."""
+_FRAME_BYTES_MAX = 16 << 20  # compressed, as frames that are decoded together may grow
 
 
 class LogReader:
@@ -26,10 +30,11 @@ class LogReader:
     contract had when the reader was opened: what was written under another one is null where it lacks a column.
     """
 
-    def __init__(self, log: Log, from_offset: int) -> None:
+    def __init__(self, log: Log, from_offset: int, columns: Sequence[str] | None = None) -> None:
+        """`columns`: of these alone, in the order that they have in the log; the others are not even decompressed."""
         self._log = log
-        self.schema = log.schema
-        self._in_frames = contract_columns(self.schema)
+        wanted = [field for field in log.schema if columns is None or field.name in columns]
+        self.schema = pa.schema(wanted)
         self._from_offset = from_offset
         self._segment, self._position = log.locate(from_offset)
         self._file: SegmentFile | None = None
@@ -47,17 +52,14 @@ class LogReader:
         if not self._log.wait_readable(self._has_more, timeout_s):
             return []
         entries: list[Entry] = []
-        run: list[Rows] = []
-        rows = size_bytes = 0
-        while rows < max_rows and size_bytes < max_bytes and (entry := self._next()) is not None:
-            if isinstance(entry, Rows):
-                run.append(entry)
-                rows += entry.next_offset - entry.base_offset
-                size_bytes += entry.batch.nbytes
+        run = _Run(self)
+        while run.rows < max_rows and run.size_bytes < max_bytes and (found := self._next(run)) is not None:
+            if isinstance(found, Seal):
+                run.flush(entries)
+                entries.append(found)
             else:
-                _flush(run, entries)
-                entries.append(entry)
-        _flush(run, entries)
+                run.add(found)
+        run.flush(entries)
         return entries
 
     def close(self) -> None:
@@ -73,7 +75,8 @@ class LogReader:
         segments = self._log.segments
         return bool(segments) and (here is None or segments[-1].name.number > here.name.number)
 
-    def _next(self) -> Entry | None:
+    def _next(self, run: _Run) -> Rows | Frame | Seal | None:
+        """What comes next: rows from memory, a frame with rows, or a seal."""
         while self._has_more():
             # In this order: a segment that has a successor grows no more, so its end is final then.
             number = self._segment.name.number if self._segment else 0
@@ -82,24 +85,24 @@ class LogReader:
                 if following is None:
                     return None
                 self._log.check_kept(number)
+                run.decode()  # the next segment may have another schema
                 self._segment, self._position = following, 0
                 self.close()
-            entry = self._entry_at(self._segment)
-            if isinstance(entry, Rows):
-                entry = self._from_wanted(entry)
-            elif entry is not None and entry.seal_offset < self._from_offset:
-                entry = None
-            if entry is not None:
-                return entry
+            found = self._found_at(self._segment)
+            if isinstance(found, Rows) and found.next_offset <= self._from_offset:
+                found = None
+            if isinstance(found, Seal) and found.seal_offset < self._from_offset:
+                found = None
+            if found is not None:
+                return found
         return None
 
-    def _entry_at(self, info: SegmentInfo) -> Entry | None:
-        """The entry of the frame at the present position, which moves behind it; None for one without entry."""
+    def _found_at(self, info: SegmentInfo) -> Rows | Frame | Seal | None:
+        """What the frame at the present position holds, which moves behind it; None for one that gives nothing."""
         remembered = self._log.tail.get(info.name.number, self._position)
         if remembered is not None:
             self._position += remembered[1]
-            rows = remembered[0]
-            return Rows(conform(rows.batch, self.schema), rows.base_offset, rows.next_offset)
+            return remembered[0]
         if self._file is None or self._file.name != info.name:
             self.close()
             self._file = self._log.open_segment(info)
@@ -113,23 +116,63 @@ class LogReader:
             return unpack_seal(frame.table, frame.base_offset)
         if frame.kind is Kind.HEAD or not frame.rows or frame.next_offset <= self._from_offset:
             return None
+        return frame
+
+    def rows_of(self, frames: Sequence[Frame]) -> Rows:
+        """Consecutive frames' rows, decoded together."""
         assert self._codec is not None
         event_time = self._log.spec.event_time
-        batch = conform(self._codec.decode(frame.body), self._in_frames)
-        batch = add_system_columns(batch, self.schema, event_time, frame.base_offset, frame.append_time_us)
-        return Rows(batch, frame.base_offset, frame.next_offset)
+        batch = self._codec.decode_all([frame.body for frame in frames], {*self.schema.names, event_time})
+        times = [(frame.append_time_us, frame.rows) for frame in frames]
+        batch = with_system_columns_of(batch, self.schema, event_time, frames[0].base_offset, times)
+        return Rows(batch, frames[0].base_offset, frames[-1].next_offset)
 
-    def _from_wanted(self, rows: Rows) -> Rows | None:
-        skip = self._from_offset - rows.base_offset
-        if skip <= 0:
-            return rows
-        if rows.next_offset <= self._from_offset:
-            return None
-        return Rows(rows.batch.slice(skip), self._from_offset, rows.next_offset)
+    def conformed(self, rows: Rows) -> Rows:
+        """Rows from memory, with this reader's columns, from the wanted offset on."""
+        skip = max(0, self._from_offset - rows.base_offset)
+        batch = conform(rows.batch, self.schema)
+        return Rows(batch.slice(skip) if skip else batch, rows.base_offset + skip, rows.next_offset)
 
 
-def _flush(run: list[Rows], entries: list[Entry]) -> None:
-    if run:
-        batch = concat([rows.batch for rows in run])
-        entries.append(Rows(batch, run[0].base_offset, run[-1].next_offset))
-        run.clear()
+class _Run:
+    """Consecutive rows that one read gives as one entry."""
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+        self._done: list[Rows] = []
+        self._frames: list[Frame] = []
+        self._frame_bytes = 0
+        self.rows = 0
+        self.size_bytes = 0
+
+    def add(self, found: Rows | Frame) -> None:
+        """One frame's rows more; those from files are decoded together."""
+        self.rows += found.next_offset - found.base_offset
+        if isinstance(found, Frame):
+            self._frames.append(found)
+            self._frame_bytes += found.body.size
+            if self._frame_bytes >= _FRAME_BYTES_MAX:
+                self.decode()
+            return
+        self.decode()
+        self._take(found)
+
+    def decode(self) -> None:
+        """Decodes what was added; no later frame may be decoded with it."""
+        if self._frames:
+            self._take(self._reader.rows_of(self._frames))
+            self._frames = []
+            self._frame_bytes = 0
+
+    def _take(self, rows: Rows) -> None:
+        rows = self._reader.conformed(rows)
+        self._done.append(rows)
+        self.size_bytes += rows.batch.nbytes
+
+    def flush(self, entries: list[Entry]) -> None:
+        """Adds the rows so far to a read's entries."""
+        self.decode()
+        if self._done:
+            batch = concat([rows.batch for rows in self._done])
+            entries.append(Rows(batch, self._done[0].base_offset, self._done[-1].next_offset))
+            self._done = []

@@ -25,11 +25,6 @@ def with_system_columns(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*schema, *SYSTEM_COLUMNS])
 
 
-def contract_columns(schema: pa.Schema) -> pa.Schema:
-    """The other way round: the schema without SYSTEM_COLUMNS, as frames have it."""
-    return pa.schema(list(schema)[: -len(SYSTEM_COLUMNS)])
-
-
 class Verdict(IntEnum):
     """What became of a row that was not plainly appended; numbers as in tidemill/v1/append.proto."""
 

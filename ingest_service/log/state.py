@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,11 +119,31 @@ def add_system_columns(
     batch: pa.RecordBatch, schema: pa.Schema, event_time: str, base_offset: int, append_time_us: int
 ) -> pa.RecordBatch:
     """The batch with Tidemill's own columns behind the contract's; `schema` is the result's."""
+    return with_system_columns_of(batch, schema, event_time, base_offset, [(append_time_us, batch.num_rows)])
+
+
+def with_system_columns_of(
+    batch: pa.RecordBatch, schema: pa.Schema, event_time: str, base_offset: int, times: Sequence[tuple[int, int]]
+) -> pa.RecordBatch:
+    """The columns of `schema`: of the batch, null where it lacks one, and Tidemill's own.
+
+    times: append times (µs since 1970 UTC), each with how many rows it is of, in order.
+    """
     rows = batch.num_rows
-    columns = [
-        pa.array(np.full(rows, PARTITION, dtype=np.int32)),
-        pa.array(np.arange(base_offset, base_offset + rows, dtype=np.int64)),
-        pa.array(np.full(rows, append_time_us, dtype=np.int64)).cast(pa.timestamp("us", tz="UTC")),
-        pc.cast(batch.column(event_time), pa.date32()),
-    ]
-    return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
+
+    def column(field: pa.Field) -> pa.Array:
+        match field.name:
+            case "_partition":
+                return pa.array(np.full(rows, PARTITION, dtype=np.int32))
+            case "_offset":
+                return pa.array(np.arange(base_offset, base_offset + rows, dtype=np.int64))
+            case "_append_time":
+                at, counts = zip(*times, strict=True)
+                return pa.array(np.repeat(np.array(at, dtype=np.int64), counts)).cast(field.type)
+            case "event_date":
+                return pc.cast(batch.column(event_time), pa.date32())
+        if field.name in batch.schema.names:
+            return batch.column(field.name)
+        return pa.nulls(rows, field.type)
+
+    return pa.RecordBatch.from_arrays([column(field) for field in schema], schema=schema)

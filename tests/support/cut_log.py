@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ingest_service.errors import OffsetDropped
@@ -21,9 +22,9 @@ class CutLog:
     def offset_before_time(self, append_time_us: int) -> int:
         return max(self.start_offset, self._log.offset_before_time(append_time_us))
 
-    def reader(self, from_offset: int) -> CutReader:
+    def reader(self, from_offset: int, columns: Sequence[str] | None = None) -> CutReader:
         self.check(from_offset)
-        return CutReader(self, self._log.reader(from_offset), from_offset)
+        return CutReader(self, self._log.reader(from_offset, columns), from_offset)
 
     def check(self, offset: int) -> None:
         if offset < self.start_offset:

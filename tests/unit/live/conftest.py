@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import pytest
 
 from ingest_service.live.duck import open_duck
 from ingest_service.live.lifecycle import set_up
-from ingest_service.live.manifest import LiveModel
+from ingest_service.live.manifest import DISTINCT_VALUES_MAX, LiveModel, LiveOptions
 from ingest_service.live.plan import plan_view
 from ingest_service.live.query import RowReader, ViewQuery
+from ingest_service.live.seeds import Seed
 from ingest_service.live.store import Store
-from ingest_service.live.view import DISTINCT_VALUES_MAX, LiveView
+from ingest_service.live.view import LiveView
 from ingest_service.log.records import Entry, LogSpec, Rows, Seal, with_system_columns
 
 SOURCE = '"db"."schema"."order_lines"'
@@ -47,6 +49,14 @@ from {SOURCE}
 where quantity <> 0
 group by all
 """
+# A country twice, one without a region, one that no event has, and a row without a country.
+REGIONS = Seed(
+    "regions",
+    "seeds/regions.csv",
+    "country,region,rank\nFrance,Europe,1\nSpain,Europe,2\nSpain,Iberia,3\nMars,,\n,Nowhere,4\n",
+    (("country", "varchar"), ("region", "varchar"), ("rank", "integer")),
+    ",",
+)
 START = dt.datetime(2011, 12, 5, 8, 0, tzinfo=dt.UTC)
 
 
@@ -58,6 +68,7 @@ class ListLog:
         self.schema = with_system_columns(schema)
         self.entries: list[Entry] = []
         self.reads_from: list[int] = []
+        self.watermark_us: int | None = None
         self._grown = threading.Condition()
 
     @property
@@ -86,7 +97,7 @@ class ListLog:
             self._grown.notify_all()
         return entry
 
-    def reader(self, from_offset: int) -> ListReader:
+    def reader(self, from_offset: int, columns: Any = None) -> ListReader:
         self.reads_from.append(from_offset)
         return ListReader(self, from_offset)
 
@@ -129,6 +140,7 @@ class Kit:
         self.url = f"sqlite:///{folder}/live.sqlite"
         self.duck = duck
         self.log = ListLog()
+        self.seeds = {("db", "schema", "regions"): REGIONS}
         self._plans: dict[Any, Any] = {}
 
     def model(
@@ -136,7 +148,7 @@ class Kit:
     ) -> LiveModel:
         path = path or f"models/live/{name}.sql"
         streams = {("db", "schema", "order_lines"): "order_lines"}
-        return LiveModel(name, path, sql, sql, materialized, "microbatch", streams)
+        return LiveModel(name, path, sql, sql, materialized, "microbatch", streams, self.seeds)
 
     def plan(self, sql: str, **options: str) -> Any:
         key = (sql, *sorted(options.items()), self.log.spec.contract_version)
@@ -154,8 +166,8 @@ class Kit:
         """The view as the service opens it, without a thread."""
         store = store or Store(self.url)
         try:
-            plan = self.plan(sql)
-            view = set_up(plan, "models/live/sales.sql", store, self.log, self.duck, distinct_values_max)
+            plan = replace(self.plan(sql), options=LiveOptions(distinct_values_max=distinct_values_max))
+            view = set_up(plan, store, self.log, self.duck)
             yield view
             view.close()
         finally:

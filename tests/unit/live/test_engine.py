@@ -149,7 +149,7 @@ def test_a_changed_definition_is_rebuilt_while_the_old_one_serves(kit: Any) -> N
     assert tables(kit) == {*(f"sales{part}" for part in ("", "__state", "__distinct", "__sealed")), *BOOKKEEPING}
 
 
-BOOKKEEPING = {"tidemill_views", "tidemill_seals"}
+BOOKKEEPING = {"tidemill_views", "tidemill_seals", "tidemill_reconciled"}
 
 
 def tables(kit: Any) -> set[str]:
@@ -167,12 +167,13 @@ class GatedLog:
         import threading
 
         self._log, self.spec, self.schema, self.open = log, log.spec, log.schema, threading.Event()
+        self.watermark_us = log.watermark_us
 
     @property
     def durable_offset(self) -> int:
         return int(self._log.durable_offset)
 
-    def reader(self, from_offset: int) -> Any:
+    def reader(self, from_offset: int, columns: Any = None) -> Any:
         log, gate = self._log, self.open
 
         class Reader:
@@ -205,7 +206,7 @@ def test_a_log_that_fails_for_a_while_is_read_again(kit: Any) -> None:
     class Flaky(GatedLog):
         failures = 2
 
-        def reader(self, from_offset: int) -> Any:
+        def reader(self, from_offset: int, columns: Any = None) -> Any:
             if self.failures:
                 self.failures -= 1
                 raise OSError("the disk is away")
