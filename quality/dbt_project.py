@@ -8,6 +8,7 @@ thread-safe for that reason: one dbt invocation a process.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def build(config: DayConfig, run: Run) -> dict[str, Any]:
     """Run `dbt build` for the run's dates into its work copy; give each model's rows and time, and the tests' count.
 
     1. compile the live models: what a batch of a microbatch model compiles to is filtered by its dates
-    2. build everything: seeds, models, tests
+    2. build everything: seeds, which are made anew, models, tests
     3. make the docs, while the copy is open to this run alone: `put_docs` only puts them in their place
 
     Raises ModelFailed naming every model or test that failed, its failing rows and dbt's log.
@@ -45,13 +46,26 @@ def build(config: DayConfig, run: Run) -> dict[str, Any]:
     with environment(config, run, config.work_copy(run.run_id)):
         _take_parsed(config, run)
         invoke(config, run, ["compile", "--select", "tag:live", *variables])  # 1
-        keep_live_models(config, run, _target(config, run) / "manifest.json")
+        manifest = _target(config, run) / "manifest.json"
+        keep_live_models(config, run, manifest)
+        _drop_seeds(config, run, manifest)
         results = invoke(config, run, ["build", *span, *variables])  # 2
         # The manifest is the build's; --no-compile, because the compiled SQL stands in it.
         invoke(config, run, ["docs", "generate", "--static", "--no-compile", *variables])  # 3
     if not monthly:
         _keep_parsed(config, run)
     return _summary(config, run, results)
+
+
+def _drop_seeds(config: DayConfig, run: Run, manifest: Path) -> None:
+    """Drop the seeds' tables from the work copy: into one that exists dbt loads by position, whatever its columns."""
+    import duckdb
+
+    nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
+    with duckdb.connect(str(config.work_copy(run.run_id))) as connection:
+        for node in nodes:
+            if node["resource_type"] == "seed":
+                connection.execute(f"drop table if exists {node['relation_name']}")
 
 
 def put_docs(config: DayConfig, run: Run) -> Path:

@@ -25,6 +25,8 @@ ROW = "(row)"
 """Stands for the column where only one side has the row, or one has it more than once."""
 DIFFERENCES_MAX = 1_000
 """How many differences of a view are listed; all are counted."""
+BOUND_SLACK = 1e-9
+"""How far, relative to a bound, a quantile may lie outside of it: digests reckon in doubles, whatever the type."""
 _INTEGER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER", re.IGNORECASE)
 _FRACTION = re.compile(r"DECIMAL(\(.*\))?|DOUBLE|FLOAT", re.IGNORECASE)
 
@@ -242,8 +244,9 @@ def _differs(column: ViewColumn, place: int) -> str:
     if column.rank_error:
         low, high = f"low{place}", f"high{place}"
         inside = [f"{live} between {low} and {high}"]
-        if _is_number(column.type) and column.relative_tolerance:
-            inside += [_is_close(live, bound, column.relative_tolerance) for bound in (low, high)]
+        if _is_number(column.type):
+            slack = max(column.relative_tolerance, BOUND_SLACK)
+            inside += [_is_close(live, bound, slack) for bound in (low, high)]
         # NULL where the group has no value: then it must be so on both sides.
         return f"({' or '.join(inside)}) is not true and not ({live} is null and {low} is null and {high} is null)"
     differs = f"{live} is distinct from {batch}"
