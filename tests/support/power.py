@@ -1,21 +1,23 @@
 """A disk in memory that loses at a power loss what was not synced: file contents and folder entries.
 
-`PowerFiles` takes the steps of `Files` from it. Every step that changes or syncs anything is numbered; at a chosen one
-the power goes, or the step fails. What a file may hold afterwards: what was synced, and of everything written since
-nothing, all, the first part, or any of its sectors, the others being zeros, garbage or the file's end. Of a folder's
-entries: those synced, and of the changes since none, all, the first ones, or any. A failed sync leaves readable what
-it did not bring to disk, and no later sync brings it there: Linux counts such pages as written (PostgreSQL's
-"fsyncgate", https://wiki.postgresql.org/wiki/Fsync_Errors).
+`PowerFiles` takes the steps of `Files` from it. Every step that changes or syncs anything is numbered, and made by one
+thread at a time; at a chosen one the power goes, or the step fails. What a file may hold afterwards: what was synced,
+and of everything written since nothing, all, the first part, or any of its sectors, the others being zeros, garbage or
+the file's end. Of a folder's entries: those synced, and of the changes since none, all, the first ones, or any. A
+failed sync leaves readable what it did not bring to disk, and no later sync brings it there: Linux counts such pages as
+written (PostgreSQL's "fsyncgate", https://wiki.postgresql.org/wiki/Fsync_Errors).
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import random
 import sys
+import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,6 +163,10 @@ class Disk:
         assert isinstance(node, _Folder)
         return {name: bytes(file.cache) for name, file in node.cache.items() if isinstance(file, _File)}
 
+    def copy(self) -> Disk:
+        """The disk as it is, with what is not on it yet: where the process is killed now, the next one finds this."""
+        return copy.deepcopy(self)
+
     def after_power_loss(self, chance: random.Random) -> Disk:
         """One of the states in which the disk may be found after a power loss now, chosen by `chance`."""
         return Disk(self.root.survivor(chance, chance.choice(["none", "all", "mixed", "mixed"])))
@@ -170,7 +176,8 @@ class PowerFiles(Files):
     """What one run of a process sees of a disk: from its start to a power loss, to SIGKILL (`kill`), or to its end.
 
     power_off_at: the step at which the power goes. faults: step → errno with which it fails. left_out: sites whose
-    syncs are not made. trace: which place in the code took each step; sites: how often each place synced.
+    syncs are not made. on_step: called with a step's number before it has an effect. trace: which place in the code
+    took each step; sites: how often each place synced.
     """
 
     def __init__(
@@ -181,9 +188,12 @@ class PowerFiles(Files):
         power_off_at: int | None = None,
         faults: Mapping[int, int] | None = None,
         left_out: Collection[str] = (),
+        on_step: Callable[[int], None] = lambda step: None,
     ) -> None:
-        self._disk, self._chance = disk, chance
+        self.disk, self._chance = disk, chance
         self.power_off_at, self._faults, self._left_out = power_off_at, faults or {}, left_out
+        self._on_step = on_step
+        self.lock = threading.RLock()
         self.trace: list[str] = []
         self.off = False
         self.failed: list[str] = []
@@ -237,23 +247,26 @@ class PowerFiles(Files):
     def sync_folder(self, folder: Path) -> None:
         node = self._folder(folder)
         if self.syncs("sync_folder"):
-            self.step("sync_folder")
-            node.sync()
+            with self.lock:
+                self.step("sync_folder")
+                node.sync()
 
     def _change(self, folder: Path, change: dict[str, _File | _Folder | None], what: str) -> None:
         node = self._folder(folder)
-        try:
-            self.step(what)
-        except PowerOff:
-            if self._chance.random() < 0.5:
-                node.change(change)
-            raise
-        node.change(change)
+        with self.lock:
+            try:
+                self.step(what)
+            except PowerOff:
+                if self._chance.random() < 0.5:
+                    node.change(change)
+                raise
+            node.change(change)
 
     def step(self, what: str) -> None:
         """Count a step that changes or syncs something; it may be the one that fails."""
         self.check()
         number = len(self.trace)
+        self._on_step(number)
         self.trace.append(f"{_site()}: {what}")
         if number == self.power_off_at:
             self.off = True
@@ -284,7 +297,7 @@ class PowerFiles(Files):
 
     def _find(self, path: Path) -> _File | _Folder | None:
         self.check()
-        node: _File | _Folder | None = self._disk.root
+        node: _File | _Folder | None = self.disk.root
         for part in path.parts[1:]:
             node = node.cache.get(part) if isinstance(node, _Folder) else None
         return node
@@ -320,29 +333,32 @@ class _Handle:
 
     def write_at(self, position: int, data: bytes) -> None:
         self._files.check()
-        try:
-            self._files.step("write")
-        except OSError:
-            self._file.write(position, self._files.torn(data))
-            raise
-        self._file.write(position, data)
+        with self._files.lock:
+            try:
+                self._files.step("write")
+            except OSError:
+                self._file.write(position, self._files.torn(data))
+                raise
+            self._file.write(position, data)
 
     def cut(self, size: int) -> None:
-        self._files.step("cut")
-        self._file.write(size, None)
+        with self._files.lock:
+            self._files.step("cut")
+            self._file.write(size, None)
 
     def sync(self) -> None:
         self._files.check()
         if not self._files.syncs("sync"):
             return
-        try:
-            self._files.step("sync")
-        except PowerOff:
-            raise
-        except OSError:
-            self._files.lose(self._file)
-            raise
-        self._file.sync()
+        with self._files.lock:
+            try:
+                self._files.step("sync")
+            except PowerOff:
+                raise
+            except OSError:
+                self._files.lose(self._file)
+                raise
+            self._file.sync()
 
     def read_at(self, position: int, size: int) -> bytes:
         self._files.check()
