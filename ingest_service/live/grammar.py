@@ -229,7 +229,7 @@ class Grammar:
         return self._take_table(source)
 
     def _take_table(self, table: exp.Table) -> bool:
-        """Puts the batch where a stream's source stands, a seed's own table where a seed does; whether it is a stream."""
+        """Puts the batch where the stream's source stands, or a seed's table; whether it is a stream."""
         relation = relation_of(table)
         stream, seed = self._model.streams.get(relation), self._model.seeds.get(relation)
         if stream is None and seed is None:

@@ -146,7 +146,8 @@ class ReadTransaction:
     def reconciled(self, view: str) -> dict[str, int]:
         """The dates on which the view was found equal to batch, each with the seal at which it was."""
         statement = sa.select(reconciled.c.date, reconciled.c.seal_offset).where(reconciled.c.view == view)
-        return {str(date): int(offset) for date, offset in self.connection.execute(statement)}
+        rows: list[Any] = list(self.connection.execute(statement))
+        return {str(date): int(offset) for date, offset in rows}
 
     def window_dates(self, tables: ViewTables, *, before: str) -> list[tuple[str, int]]:
         """The dates below one on which windows begin, in order, each with the offset at which one last changed."""
