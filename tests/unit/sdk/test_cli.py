@@ -40,27 +40,16 @@ def warehouse(tmp_path: Path) -> Path:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in (
-        "demo",
-        "up",
-        "serve",
-        "status",
-        "send",
-        "simulate",
-        "collect",
-        "stream",
-        "view",
-        "quarantine",
-        "sql",
-    ):
+    for command in ("demo", "up", "serve", "status", "send", "simulate", "collect", "stream", "view", "sql"):
         assert f"  {command} " in out
     assert "Exit codes" in out
 
 
 @pytest.mark.parametrize(
     "command",
-    [["send"], ["simulate"], ["collect", "host"], ["status"], ["stream", "list"], ["stream", "show"], ["view", "list"], ["view", "query"],
-     ["quarantine", "list"], ["quarantine", "show"], ["quarantine", "replay"], ["sql"]],
+    [["send"], ["simulate"], ["collect", "host"], ["status"], ["stream", "list"], ["stream", "show"],
+     ["view", "list"], ["view", "query"], ["quarantine", "list"], ["quarantine", "show"],
+     ["quarantine", "replay"], ["sql"]],
 )  # fmt: skip
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
