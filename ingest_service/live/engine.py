@@ -472,7 +472,10 @@ class LiveViews:
 
     def _cursor(self) -> Any:
         with self._duck_lock:
-            return self._duck.cursor()
+            cursor = self._duck.cursor()
+        # What readers get is in types that Arrow has: HUGEINT as a decimal, not as DuckDB's own bytes.
+        cursor.execute("SET SESSION arrow_lossless_conversion = false")
+        return cursor
 
     def _read(self, query: ViewQuery) -> ViewResult | None:
         """The answer, or None when the view is not there yet. Rows and checkpoint are read in one transaction."""
