@@ -19,7 +19,7 @@ from ingest_service.contracts.contract import extension, message_class
 from ingest_service.contracts.judge import Judge
 from ingest_service.errors import IngestError
 from ingest_service.live.trial.hints import Hints
-from ingest_service.live.trial.values import ANCHOR, EPOCH, SPAN, FieldValues
+from ingest_service.live.trial.values import ANCHOR, SPAN, FieldValues, to_us
 
 _CANDIDATES = 120
 """How many values of a field are made, before those that break its rules are left out."""
@@ -78,7 +78,7 @@ class EventMaker:
         parts = [self._row(*each) for each in zip(times, ids, strict=True)]
         intake = Intake(self._contract)
         step = intake.limits.max_rows
-        now_us = _us(max(dt.datetime.now(dt.UTC), ANCHOR + 2 * SPAN))
+        now_us = to_us(max(dt.datetime.now(dt.UTC), ANCHOR + 2 * SPAN))
         checked = [intake.from_proto(parts[start : start + step], now_us) for start in range(0, rows, step)]
         kept = pa.Table.from_batches([each.rows for each in checked], self._contract.schema)
         if kept.num_rows * 2 < rows:
@@ -185,7 +185,7 @@ class EventMaker:
             late = rng.random() < 0.05
             delay = dt.timedelta(hours=30 * rng.random()) if late else dt.timedelta(seconds=rng.expovariate(1 / 60))
             arrivals.append((at + delay, at))
-        return [_us(at) for _, at in sorted(arrivals)]
+        return [to_us(at) for _, at in sorted(arrivals)]
 
 
 def _is_name(field: FieldDescriptor) -> bool:
@@ -200,7 +200,7 @@ def as_sample(contract: Contract, given: Sequence[pa.RecordBatch]) -> tuple[pa.T
     given: in columns of the contract's names. Raises BadRequest when they are not.
     """
     intake = Intake(contract)
-    now_us = _us(dt.datetime.now(dt.UTC))
+    now_us = to_us(dt.datetime.now(dt.UTC))
     kept, refused = [], 0
     for batch in given:
         for start in range(0, batch.num_rows, intake.limits.max_rows):
@@ -212,7 +212,3 @@ def as_sample(contract: Contract, given: Sequence[pa.RecordBatch]) -> tuple[pa.T
             kept.append(checked.rows)
             refused += len(checked.quarantined)
     return pa.Table.from_batches(kept, contract.schema), refused
-
-
-def _us(at: dt.datetime) -> int:
-    return (at - EPOCH) // dt.timedelta(microseconds=1)

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ingest_service.errors import ViewRefused
+from ingest_service.errors import IngestError, ViewRefused
 from ingest_service.live.lifecycle import set_up
 from ingest_service.live.manifest import LiveModel
 from ingest_service.live.plan import MergePlan, plan_view
@@ -101,6 +101,8 @@ class Trial:
             self._keep_live(plan, log, entries, store_url)
         except ViewStopped as error:
             stopped = f"the live view {error}"
+        except (IngestError, duckdb.Error) as error:
+            stopped = f"the live view failed: {error}"
         outcome = replace(
             outcome, micro_batches=self._micro_batches, restarts=self._restarts, live_s=round(self._live_s, 4)
         )
@@ -120,7 +122,7 @@ class Trial:
             batch.build(log.durable_offset)
             batch_s = time.perf_counter() - started
             if stopped:
-                return replace(outcome, problem=f"{stopped}, which dbt takes", batch_s=round(batch_s, 4))
+                return replace(outcome, problem=f"{stopped}; dbt takes it", batch_s=round(batch_s, 4))
             sealed = SealedRange(seal.first_date, seal.last_date, seal.seal_offset)
             at_end = compare(batch.duck, description, self._live_rows(store_url))
             batch.build(seal.seal_offset)

@@ -6,6 +6,7 @@ bounds come up, too. Whether a value really keeps all rules is asked afterwards 
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import random
 import uuid
@@ -29,6 +30,16 @@ _OF_FORMAT = {
     "uri_ref": ("/a", "../b", "https://example.com/c"),
     "address": ("a.example.org", "192.0.2.1"),
     "host_and_port": ("a.example.org:80", "192.0.2.1:7433"),
+    "ip_with_prefixlen": ("192.0.2.1/24", "2001:db8::1/32"),
+    "ipv4_with_prefixlen": ("192.0.2.1/24", "192.0.2.77/8"),
+    "ipv6_with_prefixlen": ("2001:db8::1/32", "2001:db8::77/64"),
+    "ip_prefix": ("192.0.2.0/24", "2001:db8::/32"),
+    "ipv4_prefix": ("192.0.2.0/24", "10.0.0.0/8"),
+    "ipv6_prefix": ("2001:db8::/32", "2001:db8:1::/48"),
+    "protobuf_fqn": ("a.b.C", "d.E"),
+    "protobuf_dot_fqn": (".a.b.C", ".d.E"),
+    "ulid": ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01BX5ZZKBKACTAV9WEVGEMMVRZ"),
+    "well_known_regex": ("accept", "x-request-id", "host"),
 }
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
@@ -55,9 +66,9 @@ class Scalars:
         """A value of a field, or of one element of it; `rules` are its own (buf.validate.FieldRules), or None."""
         kind = rules.WhichOneof("type") if rules is not None else None
         typed = getattr(rules, kind) if kind is not None else None
-        listed = _listed(typed)
-        if listed:
-            return self._rng.choice(listed)
+        given = listed(typed)
+        if given:
+            return self._rng.choice(given)
         made: Any
         if field.cpp_type in _INTEGERS:
             made = self._integer(typed, *_INTEGERS[field.cpp_type])
@@ -68,7 +79,7 @@ class Scalars:
         elif field.enum_type is not None:
             made = self._rng.choice([value.number for value in field.enum_type.values])
         elif field.type == FieldDescriptor.TYPE_BYTES:
-            made = self._text(typed).encode()
+            made = self._bytes(typed)
         else:
             options = extension(field, "tidemill.v1.field")
             is_decimal = options is not None and options.HasField("decimal")
@@ -129,6 +140,18 @@ class Scalars:
         text = self._text(typed)
         return text if typed is None else f"{typed.prefix}{typed.contains}{text}{typed.suffix}"
 
+    def _bytes(self, typed: Any) -> bytes:
+        names = {each.name for each, _ in typed.ListFields()} if typed is not None else set()
+        if "uuid" in names:
+            return self._rng.randbytes(16)
+        addresses = names & {"ip", "ipv4", "ipv6"}
+        if addresses:
+            return ipaddress.ip_address(self._rng.choice(_OF_FORMAT[min(addresses)])).packed
+        if "pattern" in names:
+            return PatternText(typed.pattern, self._liked, self._rng).make().encode()
+        made = self._text(typed).encode()
+        return made if typed is None else bytes(typed.prefix + typed.contains + made + typed.suffix)
+
     def _text(self, typed: Any) -> str:
         hinted = self._hints.texts and self._rng.random() < 0.5
         text = self._rng.choice(self._hints.texts if hinted else _WORDS)
@@ -139,7 +162,7 @@ class Scalars:
         return text.ljust(least, "x")[:most]
 
 
-def _listed(typed: Any) -> list[Any]:
+def listed(typed: Any) -> list[Any]:
     """The values that a rule lists: `const`, `in`."""
     if typed is None:
         return []

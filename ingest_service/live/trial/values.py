@@ -11,12 +11,12 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from ingest_service.contracts.contract import extension
 from ingest_service.contracts.field_column import DURATION, TIMESTAMP, is_map, is_wrapper
 from ingest_service.live.trial.hints import Hints
-from ingest_service.live.trial.scalars import Scalars
+from ingest_service.live.trial.scalars import Scalars, listed
 
 ANCHOR = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 """The day at which made-up times begin: always the same, so that a seed makes the same events at any time."""
 SPAN = dt.timedelta(days=3)
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MANY = 3
 _PRESENT = 0.8
 
@@ -71,7 +71,7 @@ class FieldValues:
         if message.full_name == TIMESTAMP:
             made.FromMicroseconds(self._time_us(_of_kind(rules, "timestamp")))
         elif message.full_name == DURATION:
-            made.FromMicroseconds(self._rng.choice([0, 1, 500_000, 1_500_000, 90_000_000, 86_400_000_000]))
+            made.FromMicroseconds(self._span_us(_of_kind(rules, "duration")))
         elif is_wrapper(field):
             made.value = self._scalars.make(message.fields_by_name["value"], rules)
         else:
@@ -88,15 +88,39 @@ class FieldValues:
 
     def _time_us(self, typed: Any) -> int:
         """A time of the made-up days; near now where the rules speak of now."""
-        begin, span = ANCHOR, SPAN
-        if typed is not None and typed.HasField("within"):
-            begin, span = dt.datetime.now(dt.UTC), dt.timedelta(seconds=1)
-        elif typed is not None and typed.gt_now:
-            begin = dt.datetime.now(dt.UTC) + SPAN
-        elif typed is not None and (typed.HasField("gt") or typed.HasField("gte")):
-            bound = typed.gt if typed.HasField("gt") else typed.gte
-            begin = max(begin, bound.ToDatetime(tzinfo=dt.UTC) + dt.timedelta(seconds=1))
-        return (begin + span * self._rng.random() - EPOCH) // dt.timedelta(microseconds=1)
+        if typed is not None and (typed.HasField("within") or typed.gt_now):
+            span = SPAN if typed.gt_now else dt.timedelta(seconds=1)
+            return to_us(
+                dt.datetime.now(dt.UTC) + (span if typed.gt_now else dt.timedelta()) + span * self._rng.random()
+            )
+        return self._between(typed, to_us(ANCHOR), to_us(ANCHOR + SPAN))
+
+    def _span_us(self, typed: Any) -> int:
+        """A duration: mostly of seconds."""
+        return self._between(typed, 0, self._rng.choice([1_000_000, 90_000_000, 86_400_000_000]))
+
+    def _between(self, typed: Any, low: int, high: int) -> int:
+        """A number of µs: between two, or as near to them as a time's or duration's rules let it be."""
+        given = listed(typed)
+        if given:
+            return int(self._rng.choice(given).ToMicroseconds())
+        bounds = {each.name: value for each, value in typed.ListFields()} if typed is not None else {}
+        least = next((bounds[name].ToMicroseconds() + 1 for name in ("gt", "gte") if name in bounds), None)
+        most = next((bounds[name].ToMicroseconds() - 1 for name in ("lt", "lte") if name in bounds), None)
+        if least is not None and most is not None and least > most:
+            most = None  # buf.validate takes these as: outside of the two
+        width = high - low
+        low = low if least is None else max(low, least)
+        high = high if most is None else min(high, most)
+        if low > high:
+            low = least if least is not None else high - width
+            high = most if most is not None else low + width
+        return self._rng.randint(low, high)
+
+
+def to_us(at: dt.datetime) -> int:
+    """A time as µs since 1970 UTC."""
+    return (at - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def _of_kind(rules: Any, kind: str) -> Any:
