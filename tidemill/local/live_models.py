@@ -251,8 +251,9 @@ def _compile_spec(models: Path, folder: DataFolder) -> ProcessSpec:
         environment={
             **child_environment(),
             "TIDEMILL_DATA": str(folder.root),
-            # Compiling reads no table; a file of its own keeps it clear of every writer.
-            "TIDEMILL_WAREHOUSE": str(folder.compile / "scratch.duckdb"),
+            # Compiling reads no table; a file of its own keeps it clear of every writer. It is named as the warehouse
+            # is, because names in the compiled SQL begin with it: the daily run holds its own SQL against this one.
+            "TIDEMILL_WAREHOUSE": str(folder.compile / "warehouse.duckdb"),
         },
         # The profile names the project relative to where dbt runs.
         folder=models,
