@@ -15,7 +15,7 @@ from pathlib import Path
 from ingest_service.access import KeyFile, Keyring, TlsFiles, check_reach, is_loopback
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.contracts import Contract, ContractStore, load_contracts, standings
-from ingest_service.data.folder import HOLD_NAME, lock_folder
+from ingest_service.data.folder import HOLD_NAME, DataFolder, lock_folder
 from ingest_service.errors import ConfigError, ContractError
 from ingest_service.lake import LakeExporter, WholeLog
 from ingest_service.live import LiveViews
@@ -26,11 +26,14 @@ from ingest_service.rpc.parts import StreamParts, Streams
 from ingest_service.rpc.read import ReadServicer
 from ingest_service.rpc.server import Server
 from ingest_service.rpc.streams import StreamServicer
+from ingest_service.rpc.view_manifest import ViewManifest
 from ingest_service.rpc.views import ViewServicer
 from ingest_service.web import HttpListen, HttpServer, Observed
 
 _DECODE_THREADS = 2
 _READ_THREADS = 2
+_QUERY_THREADS = 2
+_WATCH_THREADS = 2
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +43,11 @@ class ServiceConfig:
     """What the service is started with.
 
     data: the data folder; made when missing. proto: the folder of the contracts; must exist.
-    manifest: dbt's manifest of the live models; None: no live views. host, port: where it listens; port 0 takes a
-    free one. lake: the lake's folder or URL; None: below `data`. store: the live views' database as a SQLAlchemy
-    URL; None: SQLite below `data`. export_interval_s: how often the lake follows the log by itself, in seconds; 0:
-    only when asked. tls: the files of TLS; None: plain text. Keys are asked for when the data folder has a key file.
+    manifest: dbt's manifest of the live models; None: those that the data folder has. host, port: where it listens;
+    port 0 takes a free one. lake: the lake's folder or URL; None: below `data`. store: the live views' database as a
+    SQLAlchemy URL; None: SQLite below `data`. export_interval_s: how often the lake follows the log by itself, in
+    seconds; 0: only when asked. tls: the files of TLS; None: plain text. Keys are asked for when the data folder has a
+    key file.
     allow_open_network: listen beyond loopback also without TLS and keys. http: where /metrics, /healthz and /readyz are
     answered; None: nowhere.
     """
@@ -72,7 +76,7 @@ class ServiceConfig:
         if self.manifest is not None and not self.manifest.is_file():
             raise ConfigError(
                 f"--manifest: there is no file {self.manifest}. `dbt compile` writes it (target/manifest.json), and "
-                "`tidemill up` does so by itself; leave the option out to run without live views"
+                "`tidemill up` does so by itself; leave the option out to go on with the views that there are"
             )
         self.log.check()
         if self.export_interval_s < 0:
@@ -120,8 +124,10 @@ class Service:
         self._parts, self._refused = parts, refused
         self._streams = Streams(parts, refused=refused, guarded=self._keyring is not None)
         logs = {name: each.whole for name, each in parts.items()}
-        self._views = LiveViews.open(config.manifest, config.store_url(), logs, clock=self._clock)
+        self._manifest = ViewManifest(DataFolder(config.data).live_manifest, config.manifest)
+        self._views = LiveViews.open(self._manifest.at_start(), config.store_url(), logs, clock=self._clock)
         self._closing.callback(self._views.close)
+        self._manifest.taken()
 
     def _open_streams(self) -> tuple[dict[str, StreamParts], dict[str, ContractError]]:
         """The streams that could be opened, by name, and why others could not: none stops another."""
@@ -190,13 +196,15 @@ class Service:
         with (
             ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode") as executor,
             ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="read") as readers,
+            ThreadPoolExecutor(_QUERY_THREADS, thread_name_prefix="query") as queries,
+            ThreadPoolExecutor(_WATCH_THREADS, thread_name_prefix="watch") as watches,
         ):
             guard = Guard(self._keyring)
             server = Server(
                 AppendServicer(self._streams, self._clock, executor),
                 ReadServicer(self._streams, readers),
                 StreamServicer(self._streams, self._clock),
-                ViewServicer(self._views, guarded=self._keyring is not None),
+                ViewServicer(self._views, self._manifest, queries, watches, guarded=self._keyring is not None),
                 guard=guard,
                 tls=self._config.tls,
             )

@@ -441,6 +441,12 @@ class LiveViews:
                 found[name] = ViewPosition(view.plan.description.stream, view.offset, handle.error)
         return found
 
+    def place(self, view: str) -> tuple[str, int] | None:
+        """Which of a view's rows readers see: their build, and the offset that they cover. Asks no store."""
+        handle = self._handles.get(view)
+        serving = None if handle is None else handle.serving
+        return None if serving is None else (serving.build, serving.offset)
+
     def query(self, query: ViewQuery) -> ViewResult:
         """Reads a view's rows, as they are or as they were at a seal.
 
@@ -451,12 +457,35 @@ class LiveViews:
         """
         deadline_s = self._clock.monotonic_s() + query.wait_s
         while True:
-            self._handle(query.view)
             commits = self._commits
-            result = self._read(query)
+            result = self.look(query)
             if result is not None:
                 return result
-            self._wait(query, commits, deadline_s)
+            remaining_s = deadline_s - self._clock.monotonic_s()
+            if remaining_s <= 0:
+                raise self.behind(query)
+            self._wait(commits, remaining_s)
+
+    def look(self, query: ViewQuery) -> ViewResult | None:
+        """What `query` gives, or None while the view has not come far enough; never waits.
+
+        Raises as `query`; ViewBehind when waiting cannot help.
+        """
+        handle = self._handle(query.view)
+        stopped = handle.has_stopped or self._closed
+        result = self._read(query)
+        if result is None and stopped:
+            raise self.behind(query)
+        return result
+
+    def behind(self, query: ViewQuery) -> ViewBehind:
+        """The error that says how far a view has not come."""
+        wanted = f"offset {query.after_offset}"
+        if query.sealed:
+            wanted = f"the seal at offset {query.sealed.seal_offset}"
+        error = self._handle(query.view).error
+        reason = f": {error}" if error else ""
+        return ViewBehind(f"the view {query.view} has not reached {wanted} in {query.wait_s:g} s{reason}")
 
     def changes(self, watch: ViewWatch) -> ViewChanges | None:
         """What has changed in a view since `watch.resume`, or None; never waits, see `listen`.
@@ -506,18 +535,10 @@ class LiveViews:
             return ViewResult(reader.columns, table, sealed.seal_offset, None)
         return ViewResult(reader.columns, table, offset, watermark_us)
 
-    def _wait(self, query: ViewQuery, commits: int, deadline_s: float) -> None:
-        """Waits for the next commit of any view; ViewBehind when it cannot help any more."""
-        wanted = f"offset {query.after_offset}"
-        if query.sealed:
-            wanted = f"the seal at offset {query.sealed.seal_offset}"
-        remaining_s = deadline_s - self._clock.monotonic_s()
-        handle = self._handle(query.view)
-        if handle.has_stopped or self._closed or remaining_s <= 0:
-            reason = f": {handle.error}" if handle.error else ""
-            raise ViewBehind(f"the view {query.view} has not reached {wanted} in {query.wait_s:g} s{reason}")
+    def _wait(self, commits: int, timeout_s: float) -> None:
+        """Waits for the next commit of any view."""
         with self._progress:
-            self._progress.wait_for(lambda: self._commits != commits or self._closed, timeout=remaining_s)
+            self._progress.wait_for(lambda: self._commits != commits or self._closed, timeout=timeout_s)
 
     def close(self) -> None:
         """Stops following and lets go of threads, connections and store; takes CLOSE_S_MAX at the most a thread."""

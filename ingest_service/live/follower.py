@@ -12,7 +12,7 @@ from ingest_service.errors import StorageError
 from ingest_service.live.feed import LogLike
 from ingest_service.live.session import BULK_ROWS
 from ingest_service.live.view import LiveView, TakeAgain, ViewStopped
-from ingest_service.log.records import Entry, Rows
+from ingest_service.log.records import Entry, Rows, Seal
 
 ROWS_MAX = 1_000_000
 """Rows of one micro-batch, about, at the most: it grows under load up to this, so that its fixed cost is shared."""
@@ -162,6 +162,9 @@ class Follower(threading.Thread):
         took = [self._try(view, self._take, entries, in_bulk) for view in views]
         if not all(took):
             return False
+        if any(isinstance(entry, Seal) for entry in entries):
+            # No view's offset moved by it, but copies were made, and somebody may wait for one.
+            self._on_progress()
         if in_bulk and self._clock.monotonic_s() - self._committed_s >= self._commit_s:
             return self._commit(views)
         return True

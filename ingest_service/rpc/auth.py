@@ -90,7 +90,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._keyring = keyring
         self._open = Call(Anyone(), self.refusals)
         self._handlers: dict[str, Any] = {}
-        self._running: dict[grpc.aio.ServicerContext[Any, Any], ApiKey] = {}
+        self._running: dict[grpc.aio.ServicerContext[Any, Any], tuple[ApiKey, asyncio.Task[Any] | None]] = {}
 
     async def intercept_service(
         self,
@@ -128,7 +128,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         inner = handler.stream_stream or handler.unary_stream
 
         async def run(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            self._running[context] = key
+            self._running[context] = key, asyncio.current_task()
             try:
                 answering = inner(request, context)
                 if inspect.isawaitable(answering):
@@ -148,11 +148,14 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         keyring = self._keyring
         while keyring is not None:
             await asyncio.sleep(SWEEP_S)
-            for context, key in list(self._running.items()):
+            for context, (key, task) in list(self._running.items()):
                 if not keyring.is_valid(key):
                     log.warning("a call of API key %r (%s) ends: the key was revoked or has expired", key.name, key.id)
                     with contextlib.suppress(grpc.aio.AbortError, grpc.aio.UsageError, asyncio.InvalidStateError):
                         await refuse(context, Unauthenticated("the API key was revoked or has expired meanwhile"))
+                    # Its caller knows; the handler may wait for something that does not come for long.
+                    if task is not None:
+                        task.cancel()
 
 
 def _authorization(details: grpc.HandlerCallDetails) -> str | None:

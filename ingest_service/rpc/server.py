@@ -83,7 +83,7 @@ class Server:
         self._server.add_generic_rpc_handlers((append.handler(),))
         streams_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._server)  # type: ignore[no-untyped-call]
         views_pb2_grpc.add_ViewServiceServicer_to_server(views, self._server)  # type: ignore[no-untyped-call]
-        self._reads = reads
+        self._reads, self._views = reads, views
         self._server.add_generic_rpc_handlers((reads.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -118,6 +118,7 @@ class Server:
         """Refuse new calls, let running ones end for STOP_GRACE_S, then cut them."""
         await self._health.enter_graceful_shutdown()
         self._reads.stop()
+        self._views.stop()
         await self._server.stop(STOP_GRACE_S)
         if self._watching is not None:
             self._watching.cancel()

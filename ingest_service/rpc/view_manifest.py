@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ingest_service.errors import BadRequest, ConfigError, StorageError
+from ingest_service.live.manifest import parse_manifest
 from ingest_service.log.files import Files, OsFiles
 
 MANIFEST_BYTES_MAX = 32 << 20
@@ -54,25 +55,19 @@ class ViewManifest:
         self._keep(self._path, manifest)
         self._keep(self._mark, _digest(manifest))
 
-    def apply(self, manifest: bytes, check: Callable[[bytes], object], apply: Callable[[bytes], _Result]) -> _Result:
+    def apply(self, manifest: bytes, apply: Callable[[bytes], _Result]) -> _Result:
         """Put a manifest in force: 1 check it; 2 keep it; 3 let it take effect. One at a time.
 
         A crash before 2 leaves all as it was; after 2 the next start puts in force what was kept. When 3 fails, the
         one before is kept again: it is what the next start finds.
 
         Raises:
-            BadRequest: it is too large.
+            BadRequest: see `check_manifest`.
             StorageError: it can't be kept; nothing happened.
-            Exception: what `check` and `apply` raise.
+            Exception: what `apply` raises.
         """
-        if len(manifest) > MANIFEST_BYTES_MAX:
-            raise BadRequest(
-                f"manifest: expected at most {MANIFEST_BYTES_MAX >> 20} MiB, came {len(manifest)} bytes; leave out all "
-                "nodes but the live models and their seeds, as `tidemill view apply` does",
-                "manifest",
-            )
         with self._lock:
-            check(manifest)  # 1
+            check_manifest(manifest)  # 1
             before = self._read(self._path) if self._path.is_file() else b'{"nodes": {}}'
             self._keep(self._path, manifest)  # 2
             try:
@@ -102,6 +97,30 @@ class ViewManifest:
                 f"the manifest of the live views can't be kept in {path}: {error.strerror or error}; the one before "
                 "stays in force. Apply it again once the cause is gone"
             ) from error
+
+
+def check_manifest(manifest: bytes) -> None:
+    """See that it is a manifest that views can be opened from.
+
+    Raises:
+        BadRequest: it is none, or too large.
+    """
+    if len(manifest) > MANIFEST_BYTES_MAX:
+        raise BadRequest(
+            f"manifest: expected at most {MANIFEST_BYTES_MAX >> 20} MiB, came {len(manifest)} bytes; leave out all "
+            "nodes but the live models and their seeds, as `tidemill view apply` does",
+            "manifest",
+        )
+    try:
+        parse_manifest(manifest)
+    except ConfigError as error:
+        # It is the caller's, not an option of the service.
+        raise BadRequest(str(error), "manifest") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BadRequest(
+            f"manifest: expected one that dbt compiled; some part of it is missing or something else: {error!r}",
+            "manifest",
+        ) from error
 
 
 def _digest(manifest: bytes) -> bytes:

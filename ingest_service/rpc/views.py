@@ -1,152 +1,183 @@
-"""Live views as clients see them: where they are, and their rows."""
+"""Live views as clients see them: where they are, their rows, what changes in them, and which there are."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import decimal
-import math
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar
 
 import grpc
-import pyarrow as pa
-from google.protobuf import struct_pb2, timestamp_pb2
 
+from ingest_service.access.key import ALL_STREAMS
 from ingest_service.errors import BadRequest, UnknownView
-from ingest_service.live import LiveViews, Operator, SealedRange, ViewColumn, ViewFilter, ViewQuery
-from ingest_service.rpc.caller import caller
+from ingest_service.live import LiveViews, ViewChange, ViewQuery, ViewResult
+from ingest_service.rpc.caller import Caller, caller
+from ingest_service.rpc.commits import Commits
 from ingest_service.rpc.status import answers
+from ingest_service.rpc.view_manifest import ViewManifest, check_manifest
+from ingest_service.rpc.view_messages import (
+    applied_message,
+    arrow_rows,
+    column_messages,
+    date_range,
+    query_of,
+    status_message,
+    timestamp,
+    value_rows,
+    watch_of,
+)
+from ingest_service.rpc.watching import Watching
 from tidemill.v1 import views_pb2, views_pb2_grpc
 
-WAIT_MS_DEFAULT = 10_000
-WAIT_MS_MAX = 300_000
-_JSON_INTEGER_MAX = 1 << 53
+RESPONSE_BYTES_MAX = 64 << 20
 _Call = grpc.aio.ServicerContext[Any, Any]
+_Result = TypeVar("_Result")
 
 
 class ViewServicer(views_pb2_grpc.ViewServiceServicer):
-    """Tells of live views and reads them."""
+    """Tells of live views, reads them, and changes which there are."""
 
-    def __init__(self, views: LiveViews, *, guarded: bool = False) -> None:
-        """`guarded`: see `Streams`."""
-        self._views = views
-        self._guarded = guarded
+    def __init__(
+        self,
+        views: LiveViews,
+        manifest: ViewManifest,
+        queries: Executor,
+        watches: Executor,
+        *,
+        guarded: bool = False,
+    ) -> None:
+        """queries, watches: where views are read for either; their threads bound how much of that goes on at once.
 
-    def _visible(self) -> list[str]:
-        """The views of streams that the caller may read: of others it is not told that they exist."""
-        known = caller(guarded=self._guarded)
-        return [view for view, stream in self._views.streams().items() if known.may_see(stream)]
+        guarded: see `Streams`.
+        """
+        self._views, self._manifest, self._queries, self._guarded = views, manifest, queries, guarded
+        self._commits = Commits(views)
+        self._watching = Watching(views, self._commits, watches)
+
+    def stop(self) -> None:
+        """End the calls that wait for changes: they are told to go on later."""
+        self._commits.stop()
 
     @answers
     async def ListViews(self, request: views_pb2.ListViewsRequest, context: _Call) -> views_pb2.ListViewsResponse:
         """All live views, by name."""
         del request, context
-        response = views_pb2.ListViewsResponse()
-        visible = self._visible()
-        for status in await asyncio.to_thread(self._views.status):
-            if status.view not in visible:
-                continue
-            response.views.add(
-                view=status.view,
-                stream=status.stream,
-                offset=status.offset,
-                lag=status.lag,
-                rows=status.rows,
-                group_columns=status.group_columns,
-                window_column=status.window_column or "",
-                error=status.error or "",
-                definition_hash=status.definition_hash,
-                columns=[_column(column) for column in status.columns],
-            )
-        return response
+        known = self._caller()
+        listed = await self._run(self._views.status)
+        return views_pb2.ListViewsResponse(
+            views=[status_message(status) for status in listed if known.may_see(status.stream)]
+        )
 
     @answers
     async def QueryView(self, request: views_pb2.QueryViewRequest, context: _Call) -> views_pb2.QueryViewResponse:
         """A view's rows, as they are or as they were sealed."""
         del context
-        visible = self._visible()
-        if request.view not in visible:
-            raise UnknownView(request.view, visible)
-        result = await asyncio.to_thread(self._views.query, _query(request))
-        response = views_pb2.QueryViewResponse(
-            columns=[_column(column) for column in result.columns], offset=result.offset
+        self._check_visible(request.view)
+        query = query_of(request)
+        arrow = request.format == views_pb2.ROW_FORMAT_ARROW
+        result = await self._result(query)
+        return await self._run(partial(_response, result, query.view, arrow=arrow))
+
+    async def _result(self, query: ViewQuery) -> ViewResult:
+        """The answer, as soon as the view is there: whoever waits for it holds no thread.
+
+        Raises:
+            ViewBehind: it is not there in time, or waiting can't help.
+        """
+        deadline_s = asyncio.get_running_loop().time() + query.wait_s
+        is_over = False
+        while True:
+            count = self._commits.count()
+            result = await self._run(partial(self._views.look, query))
+            if result is not None:
+                return result
+            if is_over:
+                raise self._views.behind(query)
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    await self._commits.after(count)
+            except TimeoutError:
+                is_over = True
+
+    @answers
+    async def WatchView(self, request: views_pb2.WatchViewRequest, context: _Call) -> None:
+        """Tell of a view's changes for as long as the caller listens."""
+        watch = watch_of(request)
+        arrow = request.format == views_pb2.ROW_FORMAT_ARROW
+        # Asked anew each time: the view may be another one by now, of another stream.
+        await self._watching.serve(
+            watch, arrow=arrow, check=partial(self._check_visible, request.view), context=context
         )
-        if result.watermark_us is not None:
-            seconds, rest_us = divmod(result.watermark_us, 1_000_000)
-            response.watermark.CopyFrom(timestamp_pb2.Timestamp(seconds=seconds, nanos=rest_us * 1000))
-        if request.format == views_pb2.ROW_FORMAT_ARROW:
-            response.arrow = _ipc(result.table)
-        else:
-            # For clients without Arrow: an answer's rows, not the path of events.
-            for row in zip(*(column.to_pylist() for column in result.table.columns), strict=True):
-                response.values.append(struct_pb2.ListValue(values=[_value(value) for value in row]))
-        return response
+
+    @answers
+    async def ApplyViews(self, request: views_pb2.ApplyViewsRequest, context: _Call) -> views_pb2.ApplyViewsResponse:
+        """Put another manifest in force, or say what it would do."""
+        del context
+        # It says which views there are of any stream.
+        self._caller().check(ALL_STREAMS)
+        changes = await asyncio.to_thread(self._apply, request)
+        return views_pb2.ApplyViewsResponse(views=[applied_message(change) for change in changes])
+
+    def _apply(self, request: views_pb2.ApplyViewsRequest) -> list[ViewChange]:
+        if request.check_only:
+            check_manifest(request.manifest)
+            return self._views.check(request.manifest)
+        return self._manifest.apply(request.manifest, self._views.apply)
+
+    @answers
+    async def RebuildView(self, request: views_pb2.RebuildViewRequest, context: _Call) -> views_pb2.RebuildViewResponse:
+        """Make a view's rows anew."""
+        del context
+        self._check_allowed(request.view)
+        await asyncio.to_thread(self._views.rebuild, request.view)
+        return views_pb2.RebuildViewResponse()
+
+    @answers
+    async def ConfirmReconciled(
+        self, request: views_pb2.ConfirmReconciledRequest, context: _Call
+    ) -> views_pb2.ConfirmReconciledResponse:
+        """Take note that a sealed copy and batch agree."""
+        del context
+        self._check_allowed(request.view)
+        first, last = date_range(request.first_date, request.last_date, "first_date")
+        await asyncio.to_thread(self._views.confirm_reconciled, request.view, first, last, request.seal_offset)
+        return views_pb2.ConfirmReconciledResponse()
+
+    def _caller(self) -> Caller:
+        return caller(guarded=self._guarded)
+
+    def _check_visible(self, view: str) -> None:
+        """Raises UnknownView where there is none, or of a stream that is none of the caller's business."""
+        known = self._caller()
+        streams = self._views.streams()
+        if view not in streams or not known.may_see(streams[view]):
+            raise UnknownView(view, [name for name, stream in streams.items() if known.may_see(stream)])
+
+    def _check_allowed(self, view: str) -> None:
+        """The same; PermissionDenied for who may do other things with the view's stream, but not this."""
+        stream = self._views.streams().get(view)
+        if stream is not None and self._caller().knows(stream):
+            self._caller().check(stream)
+        self._check_visible(view)
+
+    async def _run(self, function: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._queries, function)
 
 
-def _query(request: views_pb2.QueryViewRequest) -> ViewQuery:
-    filters = []
-    for each in request.filters:
-        try:
-            operator = Operator(each.operator or Operator.EQUAL)
-        except ValueError:
-            raise BadRequest(f"filter on {each.column!r}: operator {each.operator} is not known here") from None
-        filters.append(ViewFilter(each.column, operator, each.value if each.HasField("value") else None))
-    sealed = None
-    if request.sealed_date:
-        first = _date(request.sealed_date)
-        last = _date(request.sealed_last_date) if request.sealed_last_date else first
-        sealed = SealedRange(first, last, request.seal_offset)
-    return ViewQuery(
-        view=request.view,
-        filters=tuple(filters),
-        order_by=tuple(request.order_by),
-        limit=request.limit,
-        after_offset=request.after_offset,
-        wait_s=min(request.wait_ms or WAIT_MS_DEFAULT, WAIT_MS_MAX) / 1000,
-        sealed=sealed,
+def _response(result: ViewResult, view: str, *, arrow: bool) -> views_pb2.QueryViewResponse:
+    response = views_pb2.QueryViewResponse(
+        columns=column_messages(result.columns), offset=result.offset, watermark=timestamp(result.watermark_us)
     )
-
-
-def _date(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise BadRequest(f'expected a date such as "2011-12-05", came {text[:40]!r}') from None
-
-
-def _column(column: ViewColumn) -> views_pb2.ViewColumn:
-    return views_pb2.ViewColumn(
-        name=column.name, type=column.type, exact=column.exact, relative_tolerance=column.relative_tolerance
-    )
-
-
-def _ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _value(value: Any) -> struct_pb2.Value:
-    """A value as JSON can hold it without loss; what it can't hold comes as text."""
-    match value:
-        case None:
-            return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
-        case bool():
-            return struct_pb2.Value(bool_value=value)
-        case int() if abs(value) <= _JSON_INTEGER_MAX:
-            return struct_pb2.Value(number_value=value)
-        case float() if math.isfinite(value):
-            return struct_pb2.Value(number_value=value)
-    return struct_pb2.Value(string_value=_text(value))
-
-
-def _text(value: Any) -> str:
-    match value:
-        case dt.datetime():
-            return value.isoformat()
-        case decimal.Decimal():
-            return f"{value:f}"
-        case bytes():
-            return value.hex()
-    return str(value)
+    if arrow:
+        response.arrow = arrow_rows(result.table)
+    else:
+        response.values.extend(value_rows(result.table))
+    size_bytes = response.ByteSize()
+    if size_bytes > RESPONSE_BYTES_MAX:
+        raise BadRequest(
+            f"the answer has {result.table.num_rows} rows and {size_bytes >> 20} MiB, more than "
+            f"{RESPONSE_BYTES_MAX >> 20}: ask for less with filters or limit, or watch {view}, which comes part by part"
+        )
+    return response
