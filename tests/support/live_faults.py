@@ -6,22 +6,27 @@ import datetime as dt
 import json
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from ingest_service.live import LiveViews, SealedRange, ViewQuery
+from ingest_service.clock import SystemClock
+from ingest_service.live import LiveViews, SealedRange, ViewQuery, ViewWatch
+from ingest_service.live.description import ViewDescription
 from ingest_service.live.query import RowReader
-from ingest_service.live.store import Store
-from ingest_service.live.tables import ViewTables, checkpoints
-from ingest_service.log import Append, Log, LogSettings, LogSpec, Rows
+from ingest_service.live.status import ViewStatus
+from ingest_service.live.store import ReadTransaction, Store, StoredView
+from ingest_service.live.tables import REBUILD, ViewTables
+from ingest_service.log import Append, Log, LogSettings, LogSpec, Rows, Seal
 from support.power import Disk, PowerFiles
 from support.sqlite_power import SqliteFiles, watched_sqlite
 
@@ -40,7 +45,7 @@ SCHEMA = pa.schema(
 SPEC = LogSpec(STREAM, SCHEMA, 1, "invoiced_at", None, 3600)
 DAY = dt.date(2011, 12, 5)
 START = dt.datetime(2011, 12, 5, 23, 57, tzinfo=dt.UTC)
-"""Events lie within minutes around the midnight behind it."""
+"""Events lie within minutes around the midnight that follows."""
 
 Models = Mapping[str, str]
 
@@ -51,18 +56,20 @@ from {SOURCE} where quantity > 0 group by all
 """
 SALES_CHANGED = SALES.replace("where quantity > 0", "").replace("as units", "as pieces, max(unit_price) as dearest")
 BY_CUSTOMER = f"""
-select customer_id, count(*) as lines, min(invoiced_at) as first_at, max(country) as last_country, avg(weight) as weight
+select customer_id, count(*) as lines, arg_max(country, (invoiced_at, _offset)) as last_country, avg(weight) as weight,
+    stddev_pop(quantity) as spread
 from {SOURCE} group by all
 """
 TOTALS = f"select count(*) as lines, sum(quantity) as units, count(distinct country) as countries from {SOURCE}"
+RETURNS = f"select _offset, invoiced_at, customer_id, quantity, unit_price from {SOURCE} where quantity < 0"
 BY_COUNTRY = f"""
-select country, count(*) filter (where quantity < 0) as returned, count(distinct customer_id) as customers
+select country, count(*) filter (where quantity < 0) as returned, approx_count_distinct(customer_id) as customers
 from {SOURCE} group by all
 """
 
-MODELS: Models = {"sales": SALES, "by_customer": BY_CUSTOMER, "totals": TOTALS}
-CHANGED: Models = {"sales": SALES_CHANGED, "by_customer": BY_CUSTOMER, "totals": TOTALS, "by_country": BY_COUNTRY}
-"""One definition changed, one view more."""
+MODELS: Models = {"sales": SALES, "by_customer": BY_CUSTOMER, "totals": TOTALS, "returns": RETURNS}
+CHANGED: Models = {"sales": SALES_CHANGED, "by_customer": BY_CUSTOMER, "returns": RETURNS, "by_country": BY_COUNTRY}
+"""One definition changed, one view gone, one view more."""
 
 
 def manifest(models: Models, **config: Any) -> bytes:
@@ -113,7 +120,7 @@ def rows_of(log: Log) -> pa.Table:
 
 def batch_rows(duck: Any, sql: str, rows: pa.Table, source: str = SOURCE) -> pa.Table:
     """DuckDB's own answer over rows of the log."""
-    cursor = duck.cursor()
+    cursor = _cursor(duck)
     try:
         cursor.register("rows_of_the_log", rows)
         return cursor.sql(sql.replace(source, "rows_of_the_log")).to_arrow_table()
@@ -121,10 +128,17 @@ def batch_rows(duck: Any, sql: str, rows: pa.Table, source: str = SOURCE) -> pa.
         cursor.close()
 
 
+def _cursor(duck: Any) -> Any:
+    """A connection that gives rows in the types in which a view's are given."""
+    cursor = duck.cursor()
+    cursor.execute("SET SESSION arrow_lossless_conversion = false")
+    return cursor
+
+
 def assert_same(live: pa.Table, batch: pa.Table, columns: Collection[Any], what: str) -> int:
     """See that a view's rows are DuckDB's, each column as exactly as it says; gives their number."""
-    assert live.schema.names == batch.schema.names, what
-    assert live.schema.types == batch.schema.types, what
+    assert live.schema.names == batch.schema.names, f"{what}: {live.schema.names}, {batch.schema.names}"
+    assert live.schema.types == batch.schema.types, f"{what}: {live.schema}, {batch.schema}"
     tolerance = [column.relative_tolerance for column in columns]
     exact = [i for i, each in enumerate(tolerance) if not each]
     left, right = (sorted(_tuples(table), key=lambda row: [repr(row[i]) for i in exact]) for table in (live, batch))
@@ -140,42 +154,100 @@ def _tuples(table: pa.Table) -> list[tuple[Any, ...]]:
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else []
 
 
-def assert_prefix(store: Store, log: Log, models: Collection[Models], duck: Any) -> dict[str, int]:
-    """See that all that a store holds of views is of a prefix of the log: rows and sealed copies; offsets by view.
+def assert_prefix(
+    store: Store, rows: pa.Table, seals: Collection[Seal], models: Collection[Models], duck: Any
+) -> dict[str, int]:
+    """See that what a store holds of views is of a prefix of the log: rows, sealed copies, rebuilds; offsets by view.
 
-    models: those that were ever in force, of which a view's rows may be. A view that is being rebuilt counts as well.
+    store: a copy, as a rebuild is swapped in to be read. rows, seals: all of the log. models: those that were ever in
+    force, of which a view's rows may be.
     """
-    rows = rows_of(log)
-    offsets = {}
     with store.read() as transaction:
-        for table in transaction.connection.execute(sa.select(checkpoints.c.view)).scalars().all():
-            stored = transaction.load(table)
+        names = sorted(transaction.names(), key=lambda name: name.endswith(REBUILD))
+    offsets = {}
+    for table in names:
+        name = table.removesuffix(REBUILD)
+        if table != name:
+            with store.write() as transaction:
+                transaction.swap(name)
+        with store.read() as transaction:
+            stored = transaction.load(name)
             assert stored is not None
-            name, offset = stored.description.view, stored.checkpoint.offset
+            offsets[table] = offset = stored.checkpoint.offset
             assert offset <= rows.num_rows, f"{table} covers {offset}, and the log ends at {rows.num_rows}"
-            assert not transaction.missing(ViewTables.of(stored.description, rebuild=table != name)), table
-            answers = [batch_rows(duck, each[name], rows.slice(0, offset)) for each in models if name in each]
-            if not (offset or transaction.count(table)):
+            assert not transaction.missing(ViewTables.of(stored.description)), table
+            if not (offset or transaction.count(name)):
                 continue  # made, and not begun yet: an aggregation without groups gets its first row after that
-            shown = [column.name for column in stored.description.columns]
-            answer = next(each for each in answers if each.schema.names == shown)
-            if table == name:
-                live = RowReader(ViewQuery(name), stored.description, duck.cursor()).read(transaction)
-                assert_same(live, answer, stored.description.columns, f"{table} at {offset}")
-            else:
-                assert transaction.count(table) == answer.num_rows, f"{table} at {offset}"
-            offsets[table] = offset
+            sql = next(each[name] for each in models if each.get(name) == stored.description.sql)
+            _assert_rows(transaction, stored, None, sql, rows.slice(0, offset), duck)
+            for seal in seals:
+                copy = SealedRange(seal.first_date, seal.last_date, seal.seal_offset)
+                if transaction.is_sealed(name, f"{copy.first_date}", f"{copy.last_date}", copy.seal_offset):
+                    _assert_rows(transaction, stored, copy, sql, of_seal(rows, seal, stored.description), duck)
+                else:
+                    assert seal.seal_offset >= offset, f"{table} covers {offset}, and has no copy made at {seal}"
     return offsets
+
+
+def _assert_rows(
+    transaction: ReadTransaction, stored: StoredView, sealed: SealedRange | None, sql: str, rows: pa.Table, duck: Any
+) -> None:
+    cursor = _cursor(duck)
+    try:
+        query = ViewQuery(stored.description.view, sealed=sealed)
+        live = RowReader(query, stored.description, cursor).read(transaction)
+    finally:
+        cursor.close()
+    what = f"{stored.description.view} at {stored.checkpoint.offset} {sealed or ''}"
+    assert_same(live, batch_rows(duck, sql, rows), stored.description.columns, what)
+
+
+def of_seal(rows: pa.Table, seal: Seal, view: ViewDescription | ViewStatus) -> pa.Table:
+    """The rows that a view's copy made at a seal is of."""
+    below = rows.slice(0, seal.seal_offset)
+    if not view.window_column:
+        return below
+    dates = below["event_date"]
+    return below.filter(pc.and_(pc.greater_equal(dates, seal.first_date), pc.less_equal(dates, seal.last_date)))
+
+
+@dataclass
+class Replica:
+    """What somebody has who watches a view: rows by their group, and from where on to go on."""
+
+    rows: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+    resume: str = ""
+    offset: int = -1
+
+    def follow(self, views: LiveViews, view: str, keys: Collection[str]) -> None:
+        """Take in what has changed, as far as the view is told of it."""
+        while (change := views.changes(ViewWatch(view, resume=self.resume))) is not None:
+            rows = _tuples(change.table)
+            groups = _tuples(change.table.select(list(keys))) if keys else [() for _ in rows]
+            known = {} if change.reset else self.rows  # not changed in place: moments keep it
+            self.rows, self.resume = {**known, **dict(zip(groups, rows, strict=True))}, change.resume
+            self.offset = change.offset
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        """The rows as those of a query."""
+        columns = list(zip(*self.rows.values(), strict=True)) or [()] * len(schema)
+        return pa.table(
+            [pa.array(each, type_) for each, type_ in zip(columns, schema.types, strict=True)], schema.names
+        )
 
 
 @dataclass
 class Moment:
-    """What a machine is left with at a step: its disk, what was acknowledged, and which models were in force."""
+    """What is there at a step: a machine's disk, and what is known elsewhere.
+
+    acknowledged: so many rows; models: those in force; replicas: what those have who watch views, by view.
+    """
 
     step: int
     disk: Disk
     acknowledged: int
     models: Models
+    replicas: dict[str, Replica]
 
 
 @dataclass
@@ -197,6 +269,7 @@ class Machine:
     moments: list[Moment] = field(default_factory=list)
     acknowledged: int = 0
     models: Models = field(default_factory=dict)
+    replicas: dict[str, Replica] = field(default_factory=dict)
     log: Log = None  # type: ignore[assignment]
     sqlite: SqliteFiles = None  # type: ignore[assignment]
     views: LiveViews = None  # type: ignore[assignment]
@@ -218,7 +291,8 @@ class Machine:
         if self.is_kept(step, self.sqlite.doing if self.sqlite else ""):
             is_kill = self._losses.random() < self.kills
             after = self.disk.copy() if is_kill else self.disk.after_power_loss(self._losses)
-            self.moments.append(Moment(step, after, self.acknowledged, self.models))
+            replicas = {view: replace(each) for view, each in self.replicas.items()}
+            self.moments.append(Moment(step, after, self.acknowledged, self.models, replicas))
 
     @contextmanager
     def on(self) -> Iterator[Machine]:
@@ -241,11 +315,16 @@ class Machine:
         self.models = models
         path = self.folder / "manifest.json"
         path.write_bytes(manifest(models))
-        self.views = LiveViews.open(path, self.url, {STREAM: self.log})
+        self.views = LiveViews.open(path, self.url, {STREAM: self.log}, clock=QuickClock())
         try:
             yield self.views
         finally:
             self.views.close()
+
+    def apply(self, models: Models) -> None:
+        """Put other models in force, without closing the views."""
+        self.models = models
+        self.views.apply(manifest(models))
 
     def send(self, count: int) -> None:
         """Append events, one frame, and wait until it is durable."""
@@ -253,49 +332,68 @@ class Machine:
         self.log.append(Append(rows, count)).result(60)
         self.acknowledged += count
 
-    def settle(self, wait_s: float = 60) -> None:
+    def settle(self) -> None:
         """Wait until every view covers all of the log, by the definition that is in force."""
-        for name in self.models:
-            query = ViewQuery(name, after_offset=self.log.durable_offset, wait_s=wait_s, limit=1)
-            until(self.views, lambda query=query: self._is_in_force(query), wait_s)
+        until(self.views, self._is_settled)
+        until(self.views, self._is_watched)
 
-    def _is_in_force(self, query: ViewQuery) -> bool:
-        sql = self.models[query.view]
-        return all(column.name in sql for column in self.views.query(query).columns)
+    def _is_settled(self) -> bool:
+        status = self.views.status()
+        assert [each.view for each in status] == sorted(self.models), status
+        return all(
+            each.offset == self.log.durable_offset and each.rebuild_offset is None and not each.error for each in status
+        )
+
+    def _is_watched(self) -> bool:
+        for status in self.views.status():
+            self.replicas.setdefault(status.view, Replica()).follow(self.views, status.view, status.group_columns)
+        return all(self.replicas[view].offset >= self.log.durable_offset for view in self.models)
 
     def check_whole(self, duck: Any) -> None:
-        """See that every view, settled, is of the whole log, and each of its sealed copies of all below its seal."""
+        """See that every view, settled, is of the whole log, and each of its sealed copies of all below its seal.
+
+        So is what those have who watch it.
+        """
         rows = rows_of(self.log)
         for status in self.views.status():
             assert (status.offset, status.error) == (rows.num_rows, ""), status
-            self._check(duck, status.view, ViewQuery(status.view), rows)
+            shown = self._check(duck, status.view, ViewQuery(status.view), rows)
+            replica = self.replicas[status.view].table(shown.schema)
+            assert_same(replica, shown, status.columns, f"{status.view}, watched,")
             for seal in self.log.seals():
                 copy = SealedRange(seal.first_date, seal.last_date, seal.seal_offset)
-                of_dates = rows.slice(0, seal.seal_offset)
-                if status.window_column:
-                    dates = pa.compute.and_(
-                        pa.compute.greater_equal(of_dates["event_date"], seal.first_date),
-                        pa.compute.less_equal(of_dates["event_date"], seal.last_date),
-                    )
-                    of_dates = of_dates.filter(dates)
-                self._check(duck, status.view, ViewQuery(status.view, sealed=copy), of_dates)
+                self._check(duck, status.view, ViewQuery(status.view, sealed=copy), of_seal(rows, seal, status))
 
-    def _check(self, duck: Any, view: str, query: ViewQuery, rows: pa.Table) -> None:
+    def _check(self, duck: Any, view: str, query: ViewQuery, rows: pa.Table) -> pa.Table:
         result = self.views.query(query)
         answer = batch_rows(duck, self.models[view], rows)
         assert_same(result.table, answer, result.columns, f"{view} {query.sealed or ''}")
+        return result.table
+
+
+class QuickClock(SystemClock):
+    """A clock by which whatever is tried again is tried soon."""
+
+    def monotonic_s(self) -> float:
+        return 50 * super().monotonic_s()
 
 
 def until(views: LiveViews, holds: Callable[[], bool], wait_s: float = 60) -> None:
-    """Wait until something holds, which may change with a commit."""
+    """Wait until something holds, which may change when a view commits or stops."""
+    changed = threading.Event()
+    end = views.listen(changed.set)
     deadline_s = time.monotonic() + wait_s
-    while not holds():
-        assert time.monotonic() < deadline_s, views.status()
-        time.sleep(0.002)
+    try:
+        while not holds():
+            assert time.monotonic() < deadline_s, views.status()
+            changed.wait(0.05)  # an error that is over is not told of
+            changed.clear()
+    finally:
+        end()
 
 
 def play(machine: Machine) -> None:
-    """A life of log and views: micro-batches, seals, restarts, another definition, its rebuild and its swap."""
+    """A life of log and views: micro-batches of every size, seals, restarts, rebuilds and their swaps, other models."""
     with machine.on():
         with machine.following(MODELS):
             machine.send(5)
@@ -307,12 +405,17 @@ def play(machine: Machine) -> None:
             machine.settle()
         with machine.following(MODELS):
             machine.send(9)
+            machine.views.rebuild("sales")
+            machine.send(4)
             machine.settle()
-        with machine.following(CHANGED):
+            machine.apply(CHANGED)
             machine.send(3)
             machine.settle()
             machine.log.seal(DAY, DAY + dt.timedelta(days=1), force=True)
-            machine.send(8)
+            machine.send(50)
+            machine.settle()
+        with machine.following(MODELS):  # back to what was
+            machine.send(6)
             machine.settle()
 
 
@@ -323,6 +426,7 @@ def recover(machine: Machine, moment: Moment, duck: Any, *, go_on: bool = True) 
     """
     with machine.on():
         machine.acknowledged = machine.log.durable_offset
+        machine.replicas = {view: replace(each) for view, each in moment.replicas.items()}
         assert moment.acknowledged <= machine.acknowledged, "acknowledged rows are gone"
         found = _found(machine, duck)
         if not go_on:
@@ -344,7 +448,7 @@ def _found(machine: Machine, duck: Any) -> dict[str, int]:
         (folder / name).write_bytes(content)
     store = Store(f"sqlite:///{folder}/live.sqlite")
     try:
-        return assert_prefix(store, machine.log, [MODELS, CHANGED], duck)
+        return assert_prefix(store, rows_of(machine.log), machine.log.seals(), [MODELS, CHANGED], duck)
     finally:
         store.close()
 
