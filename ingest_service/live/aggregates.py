@@ -64,13 +64,15 @@ class Aggregate:
     """One aggregate call of a model: its states, and what is seen of them.
 
     final: an expression over the columns that hold the states. tolerance: by how much live and batch may differ,
-    relative to batch, given the type of the first state; 0: not at all.
+    relative to batch, given the type of the first state; 0: not at all. needs_total_order: of equal rows it would take
+    any.
     """
 
     states: tuple[State, ...]
     final: Callable[[Sequence[str]], str]
     tolerance: Callable[[str], float]
     bounds: Bounds | None = None
+    needs_total_order: bool = False
 
     @classmethod
     def of(cls, name: str, call: exp.Expression, result_type: str, is_offset: IsOffset) -> Aggregate | str:
@@ -205,7 +207,7 @@ def _approximate_quantile(call: _Call) -> _Made:
     state = State(_exported(_filtered(partial, call.where)), merge, _CENTROIDS)
 
     def final(states: Sequence[str]) -> str:
-        found = f"finalize(to_aggregate_state({states[0]}, 'approx_quantile', [{types}]{constants}))"
+        found = f"finalize(to_aggregate_state({_MENDED.format(s=states[0])}, 'approx_quantile', [{types}]{constants}))"
         if not is_number:
             return found
         back = f"CASE WHEN abs({found}) < 0.5 THEN 0 ELSE sign({found}) * exp(abs({found}) - {_LOG_SHIFT}) END"
@@ -214,6 +216,11 @@ def _approximate_quantile(call: _Call) -> _Made:
     return Aggregate((state,), final, _exact, _bounds(call, quantile, is_number=is_number))
 
 
+# DuckDB 2.0 looks for a digest's largest value among the positive ones alone; without any it is left at this number.
+_MENDED = (
+    "CASE WHEN {s} IS NOT NULL THEN {{'count': {s}.count, 'min': {s}.min, 'max': CASE WHEN {s}.max > 2.2250738585072014e-308 THEN {s}.max "
+    "ELSE {s}.centroids[len({s}.centroids)].mean END, 'centroids': {s}.centroids}} END"
+)
 _NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*\)|DOUBLE|FLOAT")
 _LOG_SHIFT = 746  # above -ln of the smallest double: every image has its number's sign
 
@@ -276,7 +283,7 @@ def _in_order(
     merge = f"{function}({{s}} ORDER BY {of_states}) FILTER (WHERE {{{len(keys) - 1}}} IS NOT NULL)"
     parts = [*(key for key, _, _ in keys), value]
     states = [State(exp.Var(this=f"{function}({_sql(part)} ORDER BY {of_rows}){chosen}"), merge) for part in parts]
-    return Aggregate(tuple(states), lambda s: s[-1], _exact)
+    return Aggregate(tuple(states), lambda s: s[-1], _exact, needs_total_order=True)
 
 
 _KINDS: dict[str, tuple[int, Callable[[_Call], _Made]]] = {

@@ -7,6 +7,7 @@ may join seeds, whose rows do not change.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from ingest_service.live.functions import Functions
 from ingest_service.live.manifest import LiveModel, relation_of
 from ingest_service.live.refusal import Refusal
 from ingest_service.live.seeds import Seed
+
+# It warns of what other databases would make of the SQL.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _WHOLE = "a later event could change rows that were already decided, or the answer depends on all rows at once"
 _DOWNSTREAM = "do it in a model that reads this one"

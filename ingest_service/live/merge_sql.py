@@ -132,7 +132,8 @@ def visible(item: SelectItem, groups: Sequence[SelectItem]) -> exp.Expression:
     """A column as an expression over groups and states; names of the stream's columns that are left are an error."""
     replacements: dict[str, exp.Expression] = {}
     for i, group in enumerate(groups):
-        replacements[normal_sql(group.expression)] = exp.column(f"_g{i}")
+        for written in (group.expression, group.expression.unnest()):
+            replacements[normal_sql(written)] = exp.column(f"_g{i}")
     for call, aggregate, numbers in item.calls:
         final = aggregate.final([f"_s{i}" for i in numbers])
         replacements[normal_sql(call)] = exp.paren(exp.Var(this=final))

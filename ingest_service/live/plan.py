@@ -137,6 +137,7 @@ class _Planner:
             SelectItem(item.unalias(), *column, ())
             for item, column in zip(self._select.expressions, columns, strict=True)
         ]
+        self._check_one_row_each("a view of events", self._select)
         window_item = self._shown(items, self._event_time)
         key_item = self._shown(items, EVENT_KEY)
         for item, wanted in ((key_item, EVENT_KEY), (window_item, self._event_time)):
@@ -276,8 +277,35 @@ class _Planner:
             if aggregate.bounds is not None and item.unalias() is not whole:
                 why = "its error is known as a rank among the values, and of an expression over it no bound follows"
                 raise self._refusal.at(call, f"an expression over {what}", why, "show it in a column of its own")
+            if aggregate.needs_total_order:
+                self._check_one_row_each(what, call)
             calls.append((whole, aggregate, self._numbers(aggregate)))
         return SelectItem(item.unalias(), name, duckdb_type, tuple(calls))
+
+    def _check_one_row_each(self, what: str, node: exp.Expression) -> None:
+        """An event must not become several rows, of which `_offset` would not tell one from the other."""
+        for join in self._select.find_all(exp.Join):
+            if str(join.args.get("kind") or "").upper() not in {"SEMI", "ANTI"} and not self._finds_one_row(join):
+                why = f"an event may find several rows of {join.this.alias_or_name}, and they could come in any order"
+                instead = "join by all columns that make a row of the seed unique, with `using` or as equalities"
+                raise self._refusal.at(node, f"{what} behind this join", why, instead)
+
+    def _finds_one_row(self, join: exp.Join) -> bool:
+        """Whether the columns by which a seed is joined are unique in it."""
+        table, on = join.this, join.args.get("on")
+        if not isinstance(table, exp.Table) or not table.name.startswith(PREFIX):
+            return False
+        alias = table.alias_or_name.lower()
+        keys = [name.name for name in join.args.get("using") or ()]
+        for part in on.flatten() if isinstance(on, exp.And) else filter(None, [on]):
+            sides = [part.this, part.expression] if isinstance(part, exp.EQ) else []
+            keys += [side.name for side in sides if isinstance(side, exp.Column) and side.table.lower() == alias]
+        if not keys:
+            return False
+        columns = ", ".join(quote(key) for key in keys)
+        present = " AND ".join(f"{quote(key)} IS NOT NULL" for key in keys)
+        sql = f"SELECT 1 FROM {quote(table.name)} WHERE {present} GROUP BY {columns} HAVING count(*) > 1"  # noqa: S608
+        return not self._duck.execute(sql).fetchall()
 
     def _is_offset(self, node: exp.Expression) -> bool:
         return isinstance(node, exp.Column) and is_source_column(node, self._select, EVENT_KEY)
@@ -309,7 +337,7 @@ class _Planner:
 
     def _check_groups(self, select: exp.Select, groups: Sequence[SelectItem]) -> None:
         """Every group expression must be seen: it tells the rows apart, for readers and for reconciling."""
-        listed = {normal_sql(group.expression) for group in groups}
+        listed = {normal_sql(group.expression.unnest()) for group in groups}
         for expression in group_expressions(select):
             if normal_sql(expression) not in listed:
                 what = f"grouping by {expression.sql('duckdb')} without showing it"

@@ -80,8 +80,18 @@ def is_source_column(column: exp.Column, select: exp.Select, name: str) -> bool:
         if item.alias_or_name.lower() == column.name.lower():
             source = item.unalias()
             return isinstance(source, exp.Column) and is_source_column(source, inner, name)
-    has_star = any(isinstance(item, exp.Star) for item in inner.expressions)
-    return has_star and is_source_column(column, inner, name)
+    shown = any(_star_shows(item, str(column.name), inner) for item in inner.expressions)
+    return shown and is_source_column(exp.column(column.name), inner, name)
+
+
+def _star_shows(item: exp.Expression, name: str, select: exp.Select) -> bool:
+    """Whether an item of a SELECT is a star by which a column of what it reads, not of a seed, is shown unchanged."""
+    star = item.this if isinstance(item, exp.Column) else item
+    if not isinstance(star, exp.Star):
+        return False
+    of_seed = isinstance(item, exp.Column) and item.table.lower() != select.args["from_"].this.alias_or_name.lower()
+    others = {other.alias.lower() for key in ("replace", "rename") for other in star.args.get(key) or ()}
+    return not of_seed and name.lower() not in others
 
 
 def _inner(select: exp.Select) -> exp.Select | None:

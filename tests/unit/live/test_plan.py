@@ -37,6 +37,8 @@ REFUSED = [
     ("select s.region, count(*) from $ o asof join @ s on o.quantity >= s.rank group by all", "ASOF JOIN"),
     ("select s.region, count(*) from $ o natural join @ s group by all", "NATURAL JOIN"),
     ("select region, count(*) from @ group by all", "a model without a stream"),
+    ("select o._offset, o.invoiced_at, s.region from $ o join @ s using (country)", "may find several rows of s"),
+    ("select first(region order by o._offset) from $ o join @ s on o.country = s.country", "several rows of s.*unique"),
     ("with c as (select country from $ group by all) select country, count(*) from c group by all", "grouping before"),
     ("select country, count(*), sum(count(*)) over () from $ group by all", "a window function cannot be kept"),
     ("select country,\n    sum(max(quantity))\nfrom $ group by all", "sales.sql:2:5: an aggregate in an aggregate"),
@@ -123,6 +125,18 @@ ACCEPTED = [
         "",
     ),
     ("select country, count(*) from $ semi join @ using (country) group by all", ("country",), ""),
+    ("select o._offset, o.invoiced_at from $ o semi join @ using (country)", ("_offset",), "invoiced_at"),
+    (
+        "select _offset, invoiced_at, region from $ o join @ s on o.country = s.country and o.customer_id = s.rank",
+        ("_offset",),
+        "invoiced_at",
+    ),
+    (
+        "with a as (select t.* from $ t) select (event_date) as d, first(country order by _offset) from a "
+        "group by (event_date)",
+        ("d",),
+        "d",
+    ),
     (
         (
             "select country, arg_max(customer_id, (invoiced_at, _offset)) as c, "
