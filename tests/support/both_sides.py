@@ -22,7 +22,7 @@ class LiveRows:
 
 @dataclass(frozen=True)
 class Compared:
-    """What came of it. windows: different windows, or rows of a view without; wrong: column → rows that differ."""
+    """What came of it. windows: different windows, or rows of a view of something else; wrong: column → rows."""
 
     windows: int
     rows: int
@@ -54,7 +54,7 @@ def compare(warehouse: Path, live: LiveRows) -> Compared:
         wrong[column.name] = f"l.there and b.there and ({differ})"
     counts = ", ".join(f'count(*) filter (where {condition}) as "{name}"' for name, condition in wrong.items())
     window = f'coalesce(l."{view.window_column}", b."{view.window_column}")'
-    if not view.window_column:
+    if view.window_column not in view.group_columns:
         window = f"row({', '.join(f'l.{name}' for name in groups)})"
     with duckdb.connect(str(warehouse), read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
