@@ -85,10 +85,11 @@ class Commits:
                 self._waiting.discard(future)
 
     def stop(self) -> None:
-        """Listen no more, and wake everybody who waits, to be told."""
+        """Listen no more, and wake everybody who waits, to be told. Idempotent."""
         self._stopped = True
         if self._end is not None:
             self._end()
+            self._end = None
         _wake_all(self._waiting)
         for waiting in self._watching.values():
             _wake_all(waiting)
