@@ -5,6 +5,7 @@ streams one has the day's events, one has today's, and one has none: the daily r
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,23 @@ def test_live_equals_batch_by_a_comparison_of_another_make(run, stack, live, nam
     compared = compare(stack.folder.warehouse, live[name])
     assert compared.wrong == {}
     assert compared.windows == VIEWS[name]
+
+
+def test_the_other_comparison_finds_what_differs(run, stack, live, tmp_path):
+    changed = tmp_path / "warehouse.duckdb"
+    shutil.copyfile(stack.folder.warehouse, changed)
+    with duckdb.connect(str(changed)) as connection:
+        connection.execute("update responses_by_minute set bytes = bytes + 1 where hosts = 1 and status = 302")
+        ((bytes_changed,),) = connection.execute(
+            "select count(*) from responses_by_minute where hosts = 1 and status = 302"
+        ).fetchall()
+        connection.execute("delete from responses_by_minute where status = 403")
+        connection.execute(
+            "update responses_by_minute set hosts = null where status = 200 and window_start = "
+            "(select min(window_start) from responses_by_minute where status = 200)"
+        )
+    wrong = compare(changed, live["responses_by_minute"]).wrong
+    assert wrong == {"(row)": 1, "bytes": bytes_changed, "hosts": 1}
 
 
 def test_the_live_views_hold_the_control_totals(live):
