@@ -234,7 +234,7 @@ def _bounds(call: _Call, quantile: float, *, is_number: bool) -> Bounds:
         present.append(f"isfinite(CAST({value} AS DOUBLE))")
     if call.where is not None:
         present.append(f"({_sql(call.where)})")
-    rows = f"list({value} ORDER BY {value}) FILTER (WHERE {' AND '.join(present)})"
+    rows = f"list_sort(list({value}) FILTER (WHERE {' AND '.join(present)}))"
     # One rank more on either side: the digest interpolates between neighbours.
     low = f"greatest(1, ceil(len({rows}) * {max(0.0, quantile - error):.6f})::BIGINT - 1)"
     high = f"least(len({rows}), ceil(len({rows}) * {min(1.0, quantile + error):.6f})::BIGINT + 1)"
