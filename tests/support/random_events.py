@@ -44,6 +44,11 @@ SEEDS = {
             "Peru,America,18.000,8\n"
         ),
     ),
+    # Of each country one row, so that an event stays one row.
+    "rates": (
+        {"country": "varchar", "rate": "decimal(6,3)", "zone": "varchar"},
+        ("country,rate,zone\nFrance,1.000,a\nPeru,-4.250,b\nÎle,,\n日本,0.007,b\n,9.000,none\n"),
+    ),
     "customers": (
         {"customer_id": "bigint", "segment": "varchar", "since": "date", "weight": "double", "active": "boolean"},
         (

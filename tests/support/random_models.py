@@ -299,7 +299,7 @@ class RandomModels:
     def _join(self, columns: list[Column]) -> tuple[list[Column], str]:
         rng = self._rng
         name = rng.choice(list(SEEDS))
-        key = "country" if name == "countries" else "customer_id"
+        key = "customer_id" if name == "customers" else "country"
         alias = self._new_name("s") if rng.random() < 0.7 else name
         left = [c for c in columns if c.kind == (STR if key == "country" else INT)]
         same = [c for c in left if c.name == key and not c.must_qualify]
@@ -315,16 +315,13 @@ class RandomModels:
         taken = {column.name.lower() for column in columns}
         seed = [Column(c, _SEED_KINDS[t], (alias,), must_qualify=c.lower() in taken) for c, t in types.items()]
         using = bool(same) and rng.random() < 0.4
-        if using:
-            self._features["using"] += 1
-            condition = f"using ({key})"
-        else:
-            condition = f"on {self._condition(columns, seed, left, key)}"
+        condition, is_equality = (f"using ({key})", True) if using else self._condition(columns, seed, left, key)
+        self._features["using" if using else "on"] += 1
         relation = f'"db"."schema"."{name}"'
         text = f"\n{kind} {relation}{'' if alias == name else ' as ' + alias} {condition}"
         if kind.startswith(("semi", "anti")):
             return columns, text
-        self._total = False
+        self._total = self._total and name == "rates" and is_equality
         seed_names = {column.name.lower() for column in seed}
         merged = [
             replace(c, must_qualify=c.must_qualify or (c.name.lower() in seed_names and not (using and c.name == key)))
@@ -332,27 +329,30 @@ class RandomModels:
         ]
         return [*merged, *(column for column in seed if not (using and column.name == key))], text
 
-    def _condition(self, columns: list[Column], seed: list[Column], left: list[Column], key: str) -> str:
+    def _condition(self, columns: list[Column], seed: list[Column], left: list[Column], key: str) -> tuple[str, bool]:
+        """What stands after ON, and whether the seed's key has to be equal to something."""
         seed_names = {column.name.lower() for column in seed}
         ours = [replace(c, must_qualify=c.must_qualify or c.name.lower() in seed_names) for c in columns]
         theirs = [replace(c, must_qualify=True) for c in seed]
-        expressions = self._expressions([*ours, *theirs])
+        # What fails on a seed's rows alone fails in batch even where no event meets them.
+        expressions = Expressions(self._rng, [*ours, *theirs], self._features, wild=0)
         usual = [c for c in left if c.name == key] or left
         wanted = self._rng.choice(usual)
         mine = next(c for c in ours if (c.name, c.sources) == (wanted.name, wanted.sources))
         a, b = expressions.write(mine), expressions.write(next(c for c in theirs if c.name == key))
         chance = self._rng.random()
         if chance < 0.5:
-            condition = f"{a} = {b}"
+            condition, is_equality = f"{a} = {b}", True
         elif chance < 0.65:
-            condition = f"{b} = {a}"
+            condition, is_equality = f"{b} = {a}", True
         elif chance < 0.8:
-            condition = f"{a} is not distinct from {b}"
+            condition, is_equality = f"{a} is not distinct from {b}", False
         else:
-            condition = f"upper({a}) = upper({b})" if left[0].kind == STR else f"abs({a} % 3) = {b} % 3"
+            loose = f"upper({a}) = upper({b})" if left[0].kind == STR else f"abs({a} % 3) = {b} % 3"
+            condition, is_equality = loose, False
         if self._rng.random() < 0.3:
             condition += f" and {expressions.of(BOOL, 2)}"
-        return condition
+        return f"on {condition}", is_equality
 
     # What is shown.
 

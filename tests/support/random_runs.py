@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,14 @@ from ingest_service.live.store import Store
 from ingest_service.live.view import LiveView, TakeAgain, ViewStopped
 from ingest_service.log.records import Entry, Rows, with_system_columns
 from support.agreement import Disagreement, Row, Yardstick, compare, is_between, rows_by_key
-from support.random_events import SCHEMA, SEEDS, RandomEvents
+from support.random_events import SCHEMA, SEEDS
 from support.random_expressions import quoted
 from support.random_models import SOURCE, Model, RandomModels
+from support.random_steps import Append, Event, Restart, SealDates, Step
+from support.shrink import shrink
 
 STREAM = "order_lines"
 VIEW = "v"
-Event = dict[str, Any]
 
 
 def seed_of(name: str) -> Seed:
@@ -71,6 +71,23 @@ class Warehouse:
         """What DuckDB answers."""
         return self._duck.sql(sql).to_arrow_table()
 
+    def yardsticks(self, model: Model, group_columns: Sequence[str]) -> dict[Row, dict[str, Yardstick]]:
+        """How exactly a model's inexact columns are known, over the rows that are there now."""
+        scales, width = model.scales, len(model.items)
+        if not scales:
+            return {}
+        judging = self.query(model.judging_sql)
+        keys = rows_by_key(judging.select(range(width)), group_columns, "batch")
+        rows = zip(*(column.to_pylist() for column in judging.columns[width:]), strict=True)
+        names = judging.schema.names
+        return {
+            key: {
+                names[i]: Yardstick(scale.of, value, scale.quantile)
+                for (i, scale), value in zip(scales.items(), values, strict=True)
+            }
+            for key, values in zip(keys, rows, strict=True)
+        }
+
     def refusal(self, sql: str) -> str:
         """Why DuckDB would not run a query, or nothing."""
         try:
@@ -84,34 +101,6 @@ class Warehouse:
         self._duck.close()
 
 
-@dataclass(frozen=True)
-class Append:
-    """Events that arrive, in so many appends; the view gets the last `again` earlier rows with the first.
-
-    bulk: they are taken in first and committed after all of them.
-    """
-
-    batches: tuple[tuple[Event, ...], ...]
-    again: int = 0
-    bulk: bool = False
-
-
-@dataclass(frozen=True)
-class Restart:
-    """The service is stopped and started again."""
-
-
-@dataclass(frozen=True)
-class SealDates:
-    """The dates are declared complete."""
-
-    first: dt.date
-    last: dt.date
-
-
-Step = Append | Restart | SealDates
-
-
 def random_model(rng: random.Random, warehouse: Warehouse, *, off: frozenset[str] = frozenset()) -> tuple[Model, int]:
     """A model that DuckDB takes, and how many it refused before."""
     models = RandomModels(rng, off=off)
@@ -120,29 +109,6 @@ def random_model(rng: random.Random, warehouse: Warehouse, *, off: frozenset[str
         if not warehouse.refusal(model.judging_sql):
             return model, refused
     raise AssertionError("DuckDB refused 100 models: the generator makes nonsense")
-
-
-def random_steps(rng: random.Random) -> list[Step]:
-    """A view's life: mostly small batches, sometimes empty ones, rarely one of thousands of rows."""
-    events = RandomEvents(rng, tame=rng.random() < 0.6)
-    steps: list[Step] = []
-    for number in range(rng.randint(2, 8)):
-        chance = rng.random() if number else 1.0
-        if chance < 0.2:
-            steps.append(Restart())
-        elif chance < 0.3:
-            first = dt.date(2011, 12, 5) - dt.timedelta(days=rng.choice((0, 0, 1, 2)))
-            steps.append(SealDates(first, first + dt.timedelta(days=rng.choice((0, 0, 1)))))
-        else:
-            sizes = [rng.choice((0, 1, 1, 2, 5, 12, 40)) for _ in range(rng.choice((1, 1, 2, 4)))]
-            if not any(isinstance(step, Append) for step in steps):
-                sizes[0] = 30
-            batches = tuple(tuple(events.batch(size)) for size in sizes)
-            if rng.random() < 0.02:
-                few = events.batch(50)
-                batches = (*batches, tuple(rng.choice(few) for _ in range(3000)))
-            steps.append(Append(batches, rng.choice((0, 0, 0, 1, 7)), bulk=rng.random() < 0.3))
-    return steps
 
 
 class Play:
@@ -173,28 +139,30 @@ class Play:
         self._before: tuple[int, dict[Row, Row]] | None = None
 
     def run(self, steps: Sequence[Step]) -> None:
-        """Plays the steps; raises Disagreement, with the number of the step in `step`."""
-        steps = [*steps, Restart()]
-        at = 0
-        while at < len(steps):
-            with self._view() as view:
-                while at < len(steps) and not isinstance(steps[at], Restart):
-                    self._take(view, steps[at])
-                    if self.stopped:
-                        return
-                    at += 1
-                self._compare(view)
-            at += 1
+        """Plays the steps; raises Disagreement."""
+        lives: list[list[Step]] = [[]]
+        for step in steps:
+            lives.append([]) if isinstance(step, Restart) else lives[-1].append(step)
+        for life in lives:
+            with closing(Store(self._url)) as store:
+                self._live(store, life)
+            if self.stopped:
+                return
 
-    @contextmanager
-    def _view(self) -> Iterator[LiveView]:
-        store = Store(self._url)
+    def _live(self, store: Store, steps: Sequence[Step]) -> None:
+        """From one start of the service to its end."""
         try:
             view = set_up(self.plan, store, self._log, self._duck)
-            yield view
-            view.close()
-        finally:
-            store.close()
+        except duckdb.Error as error:  # of the row that an aggregation without groups has without events
+            self.stopped = str(error)
+            self._check_fault(-1)
+            return
+        with closing(view):
+            for step in steps:
+                self._take(view, step)
+                if self.stopped:
+                    return
+            self._compare(view)
 
     def _take(self, view: LiveView, step: Step) -> None:
         if isinstance(step, SealDates):
@@ -209,7 +177,7 @@ class Play:
         except ViewStopped as error:
             self.stopped = str(error)
             self._compare(view)
-            self._check_fault(view)
+            self._check_fault(view.offset)
 
     @staticmethod
     def _deliver(view: LiveView, entries: Sequence[Entry], *, bulk: bool) -> None:
@@ -272,21 +240,7 @@ class Play:
             batch = self._warehouse.query(self.model.sql)
         except duckdb.Error as error:
             raise Disagreement(f"batch fails below offset {below}, and live did not: {error}") from error
-        scales = self.model.scales
-        if not scales:
-            return batch, {}
-        width = len(batch.schema)
-        judging = self._warehouse.query(self.model.judging_sql)
-        keys = rows_by_key(judging.select(range(width)), self.plan.description.group_columns, "batch")
-        columns = zip(*(column.to_pylist() for column in judging.columns[width:]), strict=True)
-        names = batch.schema.names
-        return batch, {
-            key: {
-                names[i]: Yardstick(scale.of, value, scale.quantile)
-                for (i, scale), value in zip(scales.items(), values, strict=True)
-            }
-            for key, values in zip(keys, columns, strict=True)
-        }
+        return batch, self._warehouse.yardsticks(self.model, self.plan.description.group_columns)
 
     def _rows(self, view: LiveView, query: ViewQuery, **options: Any) -> pa.Table:
         """The view's rows as a reader sees them, from another connection."""
@@ -321,84 +275,55 @@ class Play:
                 if not is_between(value, low, high):
                     raise Disagreement(f"{column.name}: live {value!r} is not between {low!r} and {high!r}, in {row}")
 
-    def _check_fault(self, view: LiveView) -> None:
+    def _check_fault(self, offset: int) -> None:
         """Live stands still at a row with which batch fails, too."""
-        self._warehouse.fill(self._log.table(view.offset + 1))
+        self._warehouse.fill(self._log.table(offset + 1))
         try:
             self._warehouse.query(self.model.sql)
         except duckdb.Error:
             return
-        raise Disagreement(f"live stopped ({self.stopped}), and batch does not fail with the row at {view.offset}")
+        raise Disagreement(f"live stopped ({self.stopped}), and batch does not fail with the row at {offset}")
 
 
-Fails = Callable[[Model, Sequence[Step]], str]
-ATTEMPTS_MAX = 400
+class Stage:
+    """Where lives are played: a warehouse, a DuckDB for views, and folders."""
 
+    def __init__(self, folder: Path, warehouse: Warehouse, duck: Any, new_log: Callable[[pa.Schema], Any]) -> None:
+        self._folder = folder
+        self._warehouse = warehouse
+        self._duck = duck
+        self._new_log = new_log
+        self._plans: dict[tuple[str, str], MergePlan] = {}
+        self._played = 0
 
-def shrink(model: Model, steps: Sequence[Step], fails: Fails) -> tuple[Model, list[Step], str]:
-    """A smaller model and a shorter life that still fail, and how. fails: the Disagreement's text, or nothing."""
-    shrinker = _Shrinker(model, list(steps), fails)
-    shrinker.run()
-    return shrinker.model, shrinker.steps, shrinker.message
+    def play(self, model: Model, steps: Sequence[Step]) -> Play:
+        """Plays a life from its beginning; raises Disagreement, and ViewRefused."""
+        self._played += 1
+        folder = self._folder / str(self._played)
+        folder.mkdir()
+        log = self._new_log(SCHEMA)
+        play = Play(model, folder, log, self._warehouse, self._duck, self._plans)
+        play.run(steps)
+        return play
 
+    def check(self, seed: object, model: Model, steps: Sequence[Step]) -> Play:
+        """Plays a life; when it fails, raises with the smallest that still fails in that way."""
+        try:
+            return self.play(model, steps)
+        except Exception as error:
+            kind = type(error)
+            small, few, message = shrink(model, steps, lambda *life: self.failure(kind, *life))
+            raise Disagreement(f"seed {seed}: {kind.__name__}: {message or error}\n{told(small, few)}") from error
 
-class _Shrinker:
-    def __init__(self, model: Model, steps: list[Step], fails: Fails) -> None:
-        self.model, self.steps = model, steps
-        self._fails = fails
-        self._left = ATTEMPTS_MAX
-        self.message = fails(model, steps)
-
-    def run(self) -> None:
-        """First fewer steps, then fewer rows, then fewer columns; again while it helps."""
-        size = -1
-        while size != self._size() and self._left > 0:
-            size = self._size()
-            for end in range(1, len(self.steps)):
-                if self._try(self.model, self.steps[:end]):
-                    break
-            self._drop(lambda i: self.steps[:i] + self.steps[i + 1 :], lambda: len(self.steps))
-            for part in (2, 4, 8, 1000):
-                self._fewer_rows(part)
-            for i in reversed(range(len(self.model.items))):
-                if len(self.model.items) > 1:
-                    self._try(self.model.without(i), self.steps)
-
-    def _drop(self, without: Callable[[int], list[Step]], count: Callable[[], int]) -> None:
-        for i in reversed(range(count())):
-            if count() > 1:
-                self._try(self.model, without(i))
-
-    def _fewer_rows(self, parts: int) -> None:
-        """Leaves out parts of each append's rows."""
-        for i in reversed(range(len(self.steps))):
-            step = self.steps[i]
-            if not isinstance(step, Append):
-                continue
-            for j in reversed(range(len(step.batches))):
-                step = self.steps[i]
-                assert isinstance(step, Append)
-                rows = step.batches[j]
-                width = max(1, len(rows) // parts)
-                for start in reversed(range(0, len(rows), width)):
-                    step = self.steps[i]
-                    assert isinstance(step, Append)
-                    kept = step.batches[j][:start] + step.batches[j][start + width :]
-                    batches = (*step.batches[:j], kept, *step.batches[j + 1 :])
-                    self._try(self.model, [*self.steps[:i], replace(step, batches=batches), *self.steps[i + 1 :]])
-
-    def _try(self, model: Model, steps: list[Step]) -> bool:
-        if self._left <= 0:
-            return False
-        self._left -= 1
-        message = self._fails(model, steps)
-        if message:
-            self.model, self.steps, self.message = model, steps, message
-        return bool(message)
-
-    def _size(self) -> int:
-        rows = sum(len(batch) for step in self.steps if isinstance(step, Append) for batch in step.batches)
-        return rows + len(self.steps) + len(self.model.items)
+    def failure(self, kind: type[Exception], model: Model, steps: Sequence[Step]) -> str:
+        """How a life fails in that way, or nothing. A model that DuckDB refuses is none."""
+        if self._warehouse.refusal(model.judging_sql):
+            return ""
+        try:
+            self.play(model, steps)
+        except Exception as error:
+            return str(error) if type(error) is kind else ""
+        return ""
 
 
 def told(model: Model, steps: Sequence[Step]) -> str:
