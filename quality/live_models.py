@@ -102,10 +102,16 @@ def _table(node: Mapping[str, Any]) -> str:
 
 
 def _normal(sql: str) -> str:
-    """Give SQL apart from its layout and comments; what cannot be read stays as it is."""
+    """Give SQL apart from its layout, its comments and the database's name; what cannot be read stays as it is.
+
+    DuckDB names a database by its file: who compiles into a file of another name has it in all relations' names.
+    """
     import sqlglot
 
     try:
-        return str(sqlglot.parse_one(sql, dialect="duckdb").sql(dialect="duckdb", comments=False))
+        tree = sqlglot.parse_one(sql, dialect="duckdb")
     except sqlglot.errors.SqlglotError:
         return sql.strip()
+    for table in tree.find_all(sqlglot.exp.Table):
+        table.set("catalog", None)
+    return str(tree.sql(dialect="duckdb", comments=False))
