@@ -19,7 +19,7 @@ from quality.errors import LakeFailed, ReconciliationFailed, ServiceFailed
 from quality.files import write_atomically
 from quality.lake import pinned_query
 from quality.live_models import LiveModel, applied_seeds, load_live_models
-from quality.reconcile import Comparison, compare_view, expiry, has_expired
+from quality.reconcile import Comparison, compare_view, expiry
 from quality.run import Run
 from quality.sealed_copy import NotComparable, SealedCopies
 from quality.service import connected
@@ -135,7 +135,7 @@ class _Comparing:
                 f"{name} follows another definition than was built: apply the project (tidemill view apply) if it is "
                 "newer, or run the day again from dbt on if it is older; then reconcile"
             )
-        if has_expired(view, run.end):
+        if copy is None:
             note = expiry(view, run.first, run.end)
             return Comparison(name, view.stream, 0, 0, 0, (), note, compared=False)
         bounds = self._bounds(view, model)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from quality.reconcile import has_expired
 from quality.run import Run
 
 if TYPE_CHECKING:
@@ -52,18 +53,27 @@ class SealedCopies:
         self._sleep = sleep
         self._deadline_s = now_s() + wait_s
 
-    def take(self, view: str) -> tuple[ViewStatus, pa.Table]:
-        """Give a view's copy of the run's seal, and the status that describes its columns.
+    def take(self, view: str) -> tuple[ViewStatus, pa.Table | None]:
+        """Give the status that describes the view's columns, and its copy of the run's seal.
 
+        None instead of a copy: all windows of the run's dates have left the live table, and such copies with them.
         Raises NotComparable when the view stands still, is still rebuilt at the deadline, or has no such copy;
         ServiceBusy when it does not come as far as the seal.
         """
         status = self._settled(view)
         for _ in range(_TAKE_ATTEMPTS):
-            table = self._copy(status)
+            if has_expired(status, self._run.end):
+                return status, None
+            missing: NotComparable | None = None
+            try:
+                table = self._copy(status)
+            except NotComparable as error:
+                missing = error
             after = self._settled(view)
-            # Equal before and after: nothing else took the rows' place in between.
-            if (after.definition_hash, after.columns) == (status.definition_hash, status.columns):
+            # Equal before and after: nothing else took the rows' place in between, and none of them left.
+            if _what_rows_are_of(after) == _what_rows_are_of(status):
+                if missing is not None:
+                    raise missing
                 return after, table
             status = after
         raise NotComparable(f"{view} changes its definition again and again: reconcile once it follows", retryable=True)
@@ -110,3 +120,7 @@ class SealedCopies:
                 f"{status.view} has no copy of the seal at offset {seal_offset:,} ({error}): run the day again from "
                 "seal on, and it has one"
             ) from error
+
+
+def _what_rows_are_of(status: ViewStatus) -> tuple[object, ...]:
+    return status.definition_hash, status.columns, status.expired_before

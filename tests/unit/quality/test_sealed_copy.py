@@ -49,7 +49,7 @@ class Service:
     def wait(self, seconds: float) -> None:
         self.waited_s += seconds
 
-    def take(self) -> tuple[ViewStatus, pa.Table]:
+    def take(self) -> tuple[ViewStatus, pa.Table | None]:
         copies = SealedCopies(
             self,  # type: ignore[arg-type]
             RUN, wait_s=30, now_s=lambda: self.waited_s, sleep=self.wait,
@@ -120,6 +120,13 @@ def test_a_copy_that_does_not_exist_asks_for_another_seal(error: TidemillError):
     with pytest.raises(NotComparable, match=r"no copy of the seal at offset 40 \(.*\): run the day again") as caught:
         Service(FOLLOWING, copy=error).take()
     assert not caught.value.retryable
+
+
+def test_no_copy_is_asked_for_where_all_windows_have_left():
+    expired = dataclasses.replace(FOLLOWING, window_column="a", expired_before=dt.datetime(2011, 12, 7, tzinfo=dt.UTC))
+    assert Service(expired, copy=NotFound("no copy", "NOT_FOUND")).take() == (expired, None)
+    # Also when they leave while it is asked for.
+    assert Service(FOLLOWING, expired, copy=NotFound("no copy", "NOT_FOUND")).take() == (expired, None)
 
 
 def test_a_view_that_is_behind_stays_the_services_own_retryable_error():
