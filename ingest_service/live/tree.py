@@ -71,7 +71,7 @@ def group_expressions(select: exp.Select) -> list[exp.Expression]:
     for expression in group.expressions if group is not None else ():
         inner = expression.unnest()  # an alias that was replaced stands in parentheses
         if isinstance(inner, exp.Literal) and not inner.is_string:
-            found.append(select.expressions[int(inner.name) - 1].unalias())
+            found.append(select.expressions[int(inner.name) - 1].unalias().unnest())
         elif not (isinstance(inner, exp.Column) and inner.name.lower() == "all"):
             found.append(inner)
     return found
