@@ -218,8 +218,9 @@ def _approximate_quantile(call: _Call) -> _Made:
 
 # DuckDB 2.0 looks for a digest's largest value among the positive ones alone; without any it is left at this number.
 _MENDED = (
-    "CASE WHEN {s} IS NOT NULL THEN {{'count': {s}.count, 'min': {s}.min, 'max': CASE WHEN {s}.max > 2.2250738585072014e-308 THEN {s}.max "
-    "ELSE {s}.centroids[len({s}.centroids)].mean END, 'centroids': {s}.centroids}} END"
+    "CASE WHEN {s} IS NOT NULL THEN {{'count': {s}.count, 'min': {s}.min, 'max': "
+    "CASE WHEN {s}.max > 2.2250738585072014e-308 THEN {s}.max ELSE {s}.centroids[len({s}.centroids)].mean END, "
+    "'centroids': {s}.centroids}} END"
 )
 _NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DECIMAL\(.*\)|DOUBLE|FLOAT")
 _LOG_SHIFT = 746  # above -ln of the smallest double: every image has its number's sign

@@ -332,7 +332,7 @@ class LiveViews:
         """Lets views that have caught up join the others; whether none is left. Called by the follower's thread."""
         for view in follower.views:
             log = self._logs[view.plan.description.stream]
-            if view.pending or view.offset < log.durable_offset or follower.has_stopped(view):
+            if view.pending or view.offset < log.durable_offset or follower.stands(view):
                 continue
             with self._changing:
                 handle = self._handles.get(view.name)

@@ -9,18 +9,20 @@ from collections.abc import Callable, Sequence
 
 from ingest_service.clock import Clock
 from ingest_service.errors import StorageError
+from ingest_service.live.ahead import ReadAhead, count_rows
 from ingest_service.live.feed import LogLike
 from ingest_service.live.session import BULK_ROWS
 from ingest_service.live.view import LiveView, TakeAgain, ViewStopped
-from ingest_service.log.records import Entry, Rows, Seal
+from ingest_service.log.records import Entry, Seal
 
-ROWS_MAX = 1_000_000
+ROWS_MAX = 500_000
 """Rows of one micro-batch, about, at the most: it grows under load up to this, so that its fixed cost is shared."""
-PENDING_MAX = 1_000_000
+PENDING_MAX = 4_000_000
 """Rows of states, about as many as groups, that a view keeps back at the most before it commits."""
 POLL_S = 0.2
 """How long a read waits for entries, and so how long closing waits for a read."""
-_COMMIT_S, _COMMIT_REBUILD_S = 1.0, 10.0  # how long a view that is behind keeps rows back
+_COMMIT_S, _COMMIT_REBUILD_S = 1.0, 10.0  # how long a view that is behind keeps rows back, at the least,
+_COMMIT_SHARE = 8  # and how many times as long as committing them takes
 _WINDOWS_S, _EXPIRE_S = 1.0, 10.0  # how often an idle stream's windows are closed, and how often old ones may leave
 _RETRY_FIRST_S, _RETRY_MAX_S = 0.2, 10.0
 _SAMPLES_MAX = 1_000
@@ -66,6 +68,7 @@ class Follower(threading.Thread):
         self._retry_at_s = 0.0
         self._retry_s = _RETRY_FIRST_S
         self._committed_s = self._windows_s = self._expired_s = clock.monotonic_s()
+        self._commit_took_s = 0.0
         self._samples: deque[tuple[int, float]] = deque()  # durable offsets, each with when it was first seen
         self.errors: dict[LiveView, str] = {}
         """Why a view stands still."""
@@ -96,6 +99,10 @@ class Follower(threading.Thread):
         """Whether a view has failed for good."""
         return view in self._stopped
 
+    def stands(self, view: LiveView) -> bool:
+        """Whether a view has failed, for good or until its next try."""
+        return view in self._stopped or view in self._waiting
+
     def behind_ms(self, view: LiveView) -> int:
         """For how long rows have been durable that the view does not cover."""
         now_s = self._clock.monotonic_s()
@@ -111,9 +118,15 @@ class Follower(threading.Thread):
         """Follows; each pass of the loop opens a reader at the lowest checkpoint of the views that can go on."""
         while not self._stop_asked.is_set():
             if self._must_reopen():
-                self._waiting.clear()
+                self._try_again()
             if self._follow(self._active()):
                 return
+
+    def _try_again(self) -> None:
+        """Lets waiting views go on from what the store has of them: a commit may have been made that seemed to fail."""
+        waiting, self._waiting = self._waiting, set()
+        for view in waiting:
+            self._try(view, LiveView.reload)
 
     def _active(self) -> list[LiveView]:
         with self._lock:
@@ -124,17 +137,17 @@ class Follower(threading.Thread):
 
     def _follow(self, views: list[LiveView]) -> bool:
         """Reads until the set of views or a checkpoint has changed; True when the thread's work is done."""
-        if not views:
-            self._stop_asked.wait(POLL_S)
-            return self._on_round(self)
         needed = {name for view in views for name in view.plan.batch_columns}
         try:
+            if not views:
+                self._stop_asked.wait(POLL_S)
+                return self._on_round(self)
             columns = [name for name in self._source.schema.names if name in needed]
-            reader = self._source.reader(min(view.offset for view in views), columns)
+            reader = ReadAhead(self._source.reader(min(view.offset for view in views), columns), ROWS_MAX)
             try:
                 while not (self._stop_asked.is_set() or self._must_reopen()):
                     kept_back = any(view.pending for view in views)
-                    entries = reader.read(ROWS_MAX, 0 if kept_back else POLL_S)
+                    entries = reader.read(0 if kept_back else POLL_S)
                     self._take_sample(views)
                     if not self._give(views, entries):
                         return False
@@ -146,7 +159,7 @@ class Follower(threading.Thread):
         except Exception as error:  # noqa: BLE001 - whatever the log does, the views' status must say so
             if not self._stop_asked.is_set():  # a log that is closed while its readers stop is no fault
                 _log.warning("the log of stream %s cannot be followed: %s", self._source.spec.stream, error)
-                for view in views:
+                for view in views or self.views:
                     where = "" if isinstance(error, StorageError) else f"the log cannot be read from {view.offset} on: "
                     self._wait_for(view, f"{where}{error}")
                 self._on_progress()
@@ -154,8 +167,7 @@ class Follower(threading.Thread):
 
     def _give(self, views: list[LiveView], entries: list[Entry]) -> bool:
         """Gives entries to the views, or lets them commit when none came; False when one wants to read again."""
-        rows = sum(entry.next_offset - entry.base_offset for entry in entries if isinstance(entry, Rows))
-        in_bulk = rows >= BULK_ROWS
+        in_bulk = count_rows(entries) >= BULK_ROWS
         if not entries:
             return self._commit(views)
         # All of them take the entries before any is read for again.
@@ -165,7 +177,8 @@ class Follower(threading.Thread):
         if any(isinstance(entry, Seal) for entry in entries):
             # No view's offset moved by it, but copies were made, and somebody may wait for one.
             self._on_progress()
-        if in_bulk and self._clock.monotonic_s() - self._committed_s >= self._commit_s:
+        kept_back_s = self._clock.monotonic_s() - self._committed_s
+        if in_bulk and kept_back_s >= max(self._commit_s, _COMMIT_SHARE * self._commit_took_s):
             return self._commit(views)
         return True
 
@@ -179,8 +192,10 @@ class Follower(threading.Thread):
             view.apply(entries)
 
     def _commit(self, views: list[LiveView]) -> bool:
-        self._committed_s = self._clock.monotonic_s()
+        begun_s = self._clock.monotonic_s()
         committed = [self._try(view, LiveView.commit) for view in views if view.reached != view.checkpoint]
+        self._committed_s = self._clock.monotonic_s()
+        self._commit_took_s = self._committed_s - begun_s
         return all(committed)
 
     def _try(self, view: LiveView, work: Callable[..., None], *arguments: object) -> bool:

@@ -76,7 +76,10 @@ def open_serving(name: str, store: Store, logs: Mapping[str, LogLike], duck: Any
 def swap_in(view: LiveView, store: Store) -> None:
     """Puts a rebuilt view in place of the old one; readers see the one or the other."""
     with store.write() as transaction:
-        transaction.swap(view.name)
+        stored = transaction.load(view.name)
+        # It may have been done before, by a transaction of which the answer was lost.
+        if stored is None or stored.build != view.build:
+            transaction.swap(view.name)
     view.tables = ViewTables.of(view.plan.description)
 
 

@@ -90,8 +90,7 @@ def combine_sql(groups: Sequence[SelectItem], states: Sequence[KeptState]) -> st
 
 def text_sql(source: str, groups: Sequence[SelectItem], states: Sequence[KeptState]) -> str:
     """Rows of `typed_sql` as text, with `_key`; a set of distinct values as a list of texts."""
-    parts = [_key_part(f"_g{i}", group.type) for i, group in enumerate(groups)]
-    columns = [f"{' || '.join(parts) or repr('')} AS _key"]
+    columns = [_key_sql(groups)]
     columns += [f"CAST({column} AS VARCHAR) AS {column}" for column in names("_g", groups)]
     for each in states:
         value = each.state.text.format(s=each.column)
@@ -101,14 +100,27 @@ def text_sql(source: str, groups: Sequence[SelectItem], states: Sequence[KeptSta
     return f"SELECT {', '.join(columns)} FROM ({source}) AS typed"
 
 
+def keyed_sql(source: str, groups: Sequence[SelectItem]) -> str:
+    """Rows of `typed_sql` with `_key`."""
+    return f"SELECT {_key_sql(groups)}, typed.* FROM ({source}) AS typed"
+
+
+def _key_sql(groups: Sequence[SelectItem]) -> str:
+    parts = [_key_part(f"_g{i}", group.type) for i, group in enumerate(groups)]
+    return f"{' || '.join(parts) or repr('')} AS _key"
+
+
 def _key_part(column: str, duckdb_type: str) -> str:
     """A group value in the key: its length in bytes, a colon, its text; `-` for NULL. So no two groups share a key."""
     text = canonical_text(column, duckdb_type)
     return f"coalesce(strlen({text}) || ':' || ({text}), '-')"
 
 
-def merge_sql(groups: Sequence[SelectItem], states: Sequence[KeptState]) -> str:
-    """The query over STATES: one row a group. Only the batch's rows hold the groups' values."""
+def merge_sql(groups: Sequence[SelectItem], states: Sequence[KeptState], *, pending: bool = False) -> str:
+    """The query over STATES, and over PENDING, rows of `keyed_sql`, if `pending`: one row a group.
+
+    Only new rows hold the groups' values.
+    """
     typed = ["_key", *names("_g", groups)]
     for each in states:
         parse = "CAST({s} AS {type})" if each.state.is_count_of_set else each.state.parse
@@ -117,8 +129,12 @@ def merge_sql(groups: Sequence[SelectItem], states: Sequence[KeptState]) -> str:
         )
     shown = [f"CAST(any_value(_g{i}) AS {group.type}) AS _g{i}" for i, group in enumerate(groups)]
     shown += [f"CAST({each.merge} AS {each.merged_type}) AS {each.column}" for each in states]
-    source = f"(SELECT {', '.join(typed)} FROM {STATES}) AS typed"
-    return f"SELECT {', '.join(['_key', *shown])} FROM {source} GROUP BY _key"
+    source = f"SELECT {', '.join(typed)} FROM {STATES}"
+    if pending:
+        new = ", ".join(["_key", *names("_g", groups), *(each.column for each in states)])
+        stored = ["_key", *(f"CAST(NULL AS {group.type})" for group in groups), *typed[1 + len(groups) :]]
+        source = f"SELECT {new} FROM {PENDING} UNION ALL SELECT {', '.join(stored)} FROM {STATES}"
+    return f"SELECT {', '.join(['_key', *shown])} FROM ({source}) AS typed GROUP BY _key"
 
 
 def empty_merge_sql(groups: Sequence[SelectItem], states: Sequence[KeptState]) -> str:

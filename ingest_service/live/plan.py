@@ -1,9 +1,10 @@
 """Turns a live model into a plan: the DuckDB SQL that keeps its table up to date.
 
 1. `partial_sql` aggregates arriving rows into one row of partial states a group, with the group's key, as text. Where
-   there are many rows, `typed_sql` does so for each batch, and `pending_sql` makes the same text of several.
+   there are many rows, `typed_sql` does so for each batch, and `keyed_sql` makes one row a group of several.
 2. The merge, inside `final_sql`, makes one row of those and of the same groups' states so far.
-3. `final_sql` makes of each merged row what the store takes: key, visible columns, states as text.
+3. `final_sql` makes of each merged row what the store takes: key, visible columns, states as text. `bulk_final_sql`
+   does the same for what `keyed_sql` gave; where the store keeps sets of values, `pending_sql` gives text instead.
 
 Text is how a state is kept: DuckDB's cast to VARCHAR and back returns every value, NaN, infinities and the negative
 zero included. A view of events keeps no state: its `partial_sql` gives what the store takes. The SQL is built from the
@@ -62,7 +63,9 @@ class MergePlan:
     typed_sql: str = ""
     combine_sql: str = ""
     pending_sql: str = ""
+    keyed_sql: str = ""
     final_sql: str = ""
+    bulk_final_sql: str = ""
 
     @property
     def state_columns(self) -> list[str]:
@@ -184,7 +187,9 @@ class _Planner:
             typed_sql=typed,
             combine_sql=combine,
             pending_sql=merge_sql.text_sql(combine, groups, states),
+            keyed_sql=merge_sql.keyed_sql(combine, groups),
             final_sql=self._final_sql(items, groups, states, description),
+            bulk_final_sql=self._final_sql(items, groups, states, description, pending=True),
         )
 
     def _description(
@@ -360,7 +365,7 @@ class _Planner:
         """The first group column that is a window, held against what dbt does with the model by day."""
         found: tuple[SelectItem | None, Window | None] = (None, None)
         for group in groups:
-            window = window_of(group.expression, select, self._event_time)
+            window = window_of(group.expression.unnest(), select, self._event_time)
             if window is not None:
                 found = group, window
                 break
@@ -387,6 +392,8 @@ class _Planner:
         groups: Sequence[SelectItem],
         states: Sequence[KeptState],
         description: ViewDescription,
+        *,
+        pending: bool = False,
     ) -> str:
         expressions = [merge_sql.visible(item, groups) for item in items]
         for item, expression in zip(items, expressions, strict=True):
@@ -411,9 +418,10 @@ class _Planner:
             end = f"CAST({column} AS TIMESTAMPTZ) + {description.window_width}"
             corrected = f"coalesce(epoch_us({end}) <= $1, false)"
         kept = [f"{each.state.text.format(s=each.column)} AS {each.column}" for each in states]
-        merged = merge_sql.merge_sql(groups, states)
+        merged = merge_sql.merge_sql(groups, states, pending=pending)
         columns = ", ".join(["_key", *stored, f"{corrected} AS _corrected", *kept])
-        return f"SELECT {columns} FROM ({merged}) AS merged"  # noqa: S608 - from trees
+        # In the order of the store's own tables: it takes a million rows ten times as fast.
+        return f"SELECT {columns} FROM ({merged}) AS merged ORDER BY _key"  # noqa: S608 - from trees
 
     def _bounds_sql(self, items: Sequence[SelectItem]) -> str:
         """See `ViewDescription.bounds_sql`."""

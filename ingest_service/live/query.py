@@ -231,9 +231,11 @@ class RowReader:
     def typed(self, rows: Sequence[Any], watermark_us: int | None = None) -> pa.Table:
         """Rows of the store in the model's types, filtered and sorted by value."""
         names = self._stored
-        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+        columns: list[Any] = list(zip(*rows, strict=True)) or [()] * len(names)
         kinds = [_ARROW.get(form, pa.string()) for form in self._forms.values()]
-        kinds += [pa.bool_()] * (len(names) - len(kinds))
+        if self._query.window_state:  # SQLite says 0 and 1
+            columns[-1] = [bool(value) for value in columns[-1]]
+            kinds.append(pa.bool_())
         arrow = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
         self._duck.register("stored_rows", pa.table(arrow, names))
         shown = ", ".join(

@@ -75,17 +75,19 @@ class MergeSession:
             self._pending = [self._of_pending(self._plan.combine_sql).to_arrow_table()]
             self._combine_at = max(_COMBINE_ROWS, 2 * self.pending)
 
-    def take_pending(self) -> list[Row]:
-        """What was kept back, as `partial` gives it."""
-        rows = self._pending_rows
-        if self._pending:
+    def take_pending(self) -> list[Row] | pa.Table:
+        """What was kept back: as `partial` gives it, or, to be merged by `merge_bulk`, a table with a column `_key`."""
+        rows: list[Row] | pa.Table = self._pending_rows
+        if self._pending and self._plan.description.value_sets:
             rows = self._of_pending(self._plan.pending_sql).fetchall()
+        elif self._pending:
+            rows = self._of_pending(self._plan.keyed_sql).to_arrow_table()
         self.drop_pending()
         return rows
 
     def drop_pending(self) -> None:
         """Forgets what was kept back."""
-        self._pending, self._pending_rows = [], []
+        self._pending, self._pending_rows, self._combine_at = [], [], _COMBINE_ROWS
 
     def merge(self, states: Sequence[Sequence[str | None]], closed_us: int) -> list[Row]:
         """One row a group, as the store takes it, of rows of STATES."""
@@ -94,6 +96,16 @@ class MergeSession:
         self._states.table = pa.table(arrays, self._plan.state_columns)
         arguments = _call(self._final_parameters, closed_us)
         return list(self._connection.execute(f"EXECUTE final{arguments}").fetchall())
+
+    def merge_bulk(self, keyed: pa.Table, states: Sequence[Sequence[str | None]], closed_us: int) -> list[Row]:
+        """The same of a table that `take_pending` gave and of the groups' states so far: `_key` and states alone."""
+        names = ["_key", *(name for name in self._plan.state_columns if name.startswith("_s"))]
+        columns = list(zip(*states, strict=True)) or [()] * len(names)
+        stored = pa.table([pa.array(column, pa.string()) for column in columns], names)
+        self._bulk.register(PENDING, keyed)
+        self._bulk.register(STATES, stored)
+        parameters = [closed_us][: self._final_parameters]
+        return list(self._bulk.sql(self._plan.bulk_final_sql, params=parameters).fetchall())
 
     def close(self) -> None:
         """Lets go of the view's connections."""

@@ -24,7 +24,9 @@ from ingest_service.live.tables import REBUILD, ViewTables, bookkeeping, checkpo
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _KEYS_AT_ONCE = 500  # bound parameters of one statement; SQLite's oldest limit is 999
+_KEYS_ONE_BY_ONE = 5_000  # more of them may be found sooner by reading the table
 _BUSY_MS = 10_000
+_CACHE_KIB = 65_536  # for each connection that needs so much
 NEVER_US = -(1 << 62)
 """A time before all others, in µs since 1970."""
 
@@ -46,7 +48,11 @@ class Checkpoint:
 
 _SAVE = (
     sa.update(checkpoints)
-    .where(checkpoints.c.view == sa.bindparam("name"))
+    .where(
+        checkpoints.c.view == sa.bindparam("name"),
+        checkpoints.c.build == sa.bindparam("of_build"),
+        checkpoints.c.next_offset == sa.bindparam("was"),
+    )
     .values(
         {
             name: sa.bindparam(name)
@@ -222,6 +228,9 @@ class WriteTransaction(ReadTransaction):
 
     def states(self, tables: ViewTables, keys: Sequence[str]) -> list[Any]:
         """The stored rows `_key, s0, …` of those of the groups that have been seen before."""
+        if len(keys) > _KEYS_ONE_BY_ONE and self.count(tables.state.name) < 4 * len(keys):
+            wanted = set(keys)
+            return [row for row in self.connection.execute(sa.select(tables.state)) if row[0] in wanted]
         rows: list[Any] = []
         statement = self._statements(tables).states
         for start in range(0, len(keys), _KEYS_AT_ONCE):
@@ -308,8 +317,12 @@ class WriteTransaction(ReadTransaction):
         statement = self._insert(seals).on_conflict_do_nothing()
         self.connection.execute(statement, [{"view": tables.name, **row}])
 
-    def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Writes how far a view is."""
+    def save(self, name: str, checkpoint: Checkpoint, *, build: str, was: int) -> None:
+        """Writes how far a view is, which was at offset `was` before.
+
+        Raises StorageError when it was not: a commit of which the answer was lost had been made, and what this
+        transaction merged is in the tables already.
+        """
         values = {
             "next_offset": checkpoint.offset,
             "event_time_max_us": checkpoint.event_time_max_us,
@@ -317,7 +330,9 @@ class WriteTransaction(ReadTransaction):
             "watermark_us": checkpoint.watermark_us,
             "expired_before_us": checkpoint.expired_before_us,
         }
-        self.connection.execute(_SAVE, {"name": name, **values})
+        saved = self.connection.execute(_SAVE, {"name": name, "of_build": build, "was": was, **values})
+        if saved.rowcount != 1:
+            raise StorageError(f"the live views' store has {name} at another offset than {was}; it is looked up again")
 
 
 def _described(description: ViewDescription) -> dict[str, Any]:
@@ -356,7 +371,13 @@ def _engine(url: str) -> sa.Engine:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     # The driver's own transactions begin late and only for writes; ours begin where SQLAlchemy says.
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"busy_timeout = {_BUSY_MS}", "temp_store = MEMORY"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        f"busy_timeout = {_BUSY_MS}",
+        "temp_store = MEMORY",
+        f"cache_size = -{_CACHE_KIB}",
+    ):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

@@ -52,6 +52,8 @@ _TYPES: dict[StoreForm, sa.types.TypeEngine[Any]] = {
     StoreForm.BOOLEAN: sa.Boolean(),
 }
 
+_FLAG = sa.Boolean().with_variant(sa.Integer(), "sqlite")  # which takes True and False as they are
+
 bookkeeping = sa.MetaData()
 
 checkpoints = sa.Table(
@@ -119,9 +121,9 @@ class ViewTables:
         metadata = sa.MetaData()
         states = [sa.Column(f"s{i}", sa.Text) for i in range(description.states)]
         seal: list[sa.Column[Any]] = [sa.Column(c, t, primary_key=True) for c, t in _SEAL_COLUMNS]
-        changes = (
+        changes: tuple[sa.Column[Any], ...] = (
             sa.Column("_changed", sa.BigInteger, nullable=False),
-            sa.Column("_corrected", sa.Boolean, nullable=False),
+            sa.Column("_corrected", _FLAG, nullable=False),
         )
         values: list[sa.Column[Any]] = [
             sa.Column("state", sa.Integer, primary_key=True),

@@ -84,6 +84,23 @@ class LiveView:
         if self.offset == 0 and not description.group_columns and not description.is_of_events:
             self._apply_table(self._schema.empty_table(), self.checkpoint)
 
+    def reload(self) -> None:
+        """Goes back, or on, to what the store has: after a failure it may have committed or not.
+
+        A view whose tables were taken by another one closes. Raises StorageError.
+        """
+        with self.lock:
+            self._take_back()
+            with self._store.read() as transaction:
+                stored = transaction.load(self.tables.name)
+            if stored is None or stored.build != self.build:
+                self.close()
+                return
+            with self._recent_lock:
+                self._recent.clear()
+                self._recent_from, self._recent_rows = stored.checkpoint.offset, 0
+                self.checkpoint = self.reached = stored.checkpoint
+
     def close(self) -> None:
         """Lets go of the view's DuckDB connections."""
         with self.lock:
@@ -204,7 +221,7 @@ class LiveView:
     def _apply_table(self, rows: pa.Table, after: Checkpoint) -> None:
         self._commit(self._session.partial(rows, self._expired_us, self._closed_us), after)
 
-    def _commit(self, partial: list[Row], after: Checkpoint) -> None:
+    def _commit(self, partial: list[Row] | pa.Table, after: Checkpoint) -> None:
         """Merges partial states of rows, or takes in events.
 
         1 Read the affected groups' states. 2 Merge both in DuckDB. 3 Replace the groups' rows and states. 4 Move the
@@ -212,15 +229,18 @@ class LiveView:
         """
         changed: list[Row] = []
         with self._store.write() as transaction:
-            if partial and self.plan.description.is_of_events:
+            if len(partial) and self.plan.description.is_of_events:
                 changed = partial
-                transaction.replace(self.tables, partial, after.offset)
+            elif isinstance(partial, pa.Table):
+                stored = transaction.states(self.tables, partial.column("_key").to_pylist())
+                changed = self._session.merge_bulk(partial, stored, self._closed_us)
             elif partial:
-                changed = self._merge(transaction, partial, after.offset)
-            transaction.save(self.tables.name, after)
+                changed = self._merge(transaction, partial)
+            transaction.replace(self.tables, changed, after.offset)
+            self._save(transaction, after)
         self._remember(after, changed)
 
-    def _merge(self, transaction: WriteTransaction, partial: list[Row], offset: int) -> list[Row]:
+    def _merge(self, transaction: WriteTransaction, partial: list[Row]) -> list[Row]:
         # Groups, not rows: the store takes them one by one, so Python may.
         stored = transaction.states(self.tables, [row[0] for row in partial])
         known = {row[0] for row in stored}
@@ -229,7 +249,6 @@ class LiveView:
         no_groups = (None,) * len(self.plan.description.group_columns)
         merged = self._session.merge([*partial, *((row[0], *no_groups, *row[1:]) for row in stored)], self._closed_us)
         self._check_limits(merged)
-        transaction.replace(self.tables, merged, offset)
         return merged
 
     def _count_new_values(
@@ -271,7 +290,10 @@ class LiveView:
         """Moves the checkpoint; changed rows are kept for those who watch, too many are left in the table."""
         width = 2 + len(self.plan.description.columns)
         with self._recent_lock:
-            if changed:
+            if len(changed) > RECENT_ROWS_MAX:
+                self._recent.clear()
+                self._recent_from, self._recent_rows = after.offset, 0
+            elif changed:
                 self._recent.append((after.offset, [row[:width] for row in changed]))
                 self._recent_rows += len(changed)
             while self._recent_rows > RECENT_ROWS_MAX:
@@ -308,7 +330,7 @@ class LiveView:
             after = replace(at, expired_before_us=before_us)
             with self._store.write() as transaction:
                 transaction.expire(self.tables, _date(days))
-                transaction.save(self.tables.name, after)
+                self._save(transaction, after)
             self.checkpoint = self.reached = after
             return True
 
@@ -334,9 +356,12 @@ class LiveView:
                 return False
             after = replace(at, watermark_us=watermark_us)
             with self._store.write() as transaction:
-                transaction.save(self.tables.name, after)
+                self._save(transaction, after)
             self.checkpoint = self.reached = after
             return True
+
+    def _save(self, transaction: WriteTransaction, after: Checkpoint) -> None:
+        transaction.save(self.tables.name, after, build=self.build, was=self.checkpoint.offset)
 
 
 class TakeAgain(IngestError):
