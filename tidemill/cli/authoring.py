@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -21,13 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import tidemill
 from tidemill.cli import options
 from tidemill.cli.output import console, print_json
+from tidemill.cli.project import Project, of_project
+from tidemill.cli.tool import Line, Tool
 from tidemill.client.applied import AppliedView, DefinitionChange
 from tidemill.client.models import ViewState, ViewStatus
-from tidemill.errors import MissingExtra
-from tidemill.local.folder import DataFolder, find_project
-from tidemill.local.live_models import compile_models
 
-_Line = dict[str, Any]
 _POLL_S = 0.2
 _SAY_EVERY_S = 5.0
 _FINE, _REFUSED = "[green]fine[/]   ", "[red]refused[/]"
@@ -44,78 +36,6 @@ _WHAT_IT_MEANS = {
     DefinitionChange.REMOVED: "its tables are dropped; they can be rebuilt from the events",
 }
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
-
-Decorated = Callable[..., Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Where an author's models and contracts are, and where they are compiled."""
-
-    root: Path
-    proto: Path
-    folder: DataFolder
-
-    @classmethod
-    def at(cls, project: Path | None, proto: Path | None, data: Path | None) -> Project:
-        """The project of the options; raises ProjectMissing."""
-        root = find_project(project)
-        return cls(root, proto or root / "proto", DataFolder.at(data, root))
-
-    def compiled(self, quiet: bool) -> Path:
-        """The live manifest of the models as they are now. Raises CompileFailed, MissingExtra, FolderBusy."""
-        screen = console()
-        if quiet or not screen.is_terminal:
-            return compile_models(self.root, self.folder)
-        with screen.status("compiling the live models with dbt"):
-            return compile_models(self.root, self.folder)
-
-    def shown(self, file: str) -> str:
-        """A file of the dbt project as it is named from here."""
-        path = self.root / "dbt_project" / file
-        relative = os.path.relpath(path)
-        return str(path) if relative.startswith(os.pardir + os.sep + os.pardir) else relative
-
-    def model_names(self, manifest: Path, given: Sequence[str]) -> list[str]:
-        """The names of live models that are given by name or by file; all of them where none is given."""
-        nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
-        models = {node.get("alias") or node["name"]: node for node in nodes if node["resource_type"] == "model"}
-        by_file = {
-            (self.root / "dbt_project" / node["original_file_path"]).resolve(): name for name, node in models.items()
-        }
-        names = []
-        for each in given:
-            name = each if each in models else by_file.get(Path(each).resolve())
-            if name is None:
-                known = ", ".join(sorted(models)) or "none"
-                tag = "; a model is live by `tags=['live']` in its config" if Path(each).exists() else ""
-                raise click.ClickException(f"there is no live model {each}; the live models are: {known}{tag}")
-            names.append(name)
-        return names or sorted(models)
-
-
-def of_project(command: Decorated) -> Decorated:
-    """The options --project, --proto and --data, as one argument `project`."""
-
-    def with_project(*args: Any, project: Path | None, proto: Path | None, data: Path | None, **others: Any) -> Any:
-        return command(*args, project=Project.at(project, proto, data), **others)
-
-    with_project.__doc__ = command.__doc__
-    with_project.__name__ = command.__name__
-    with_project.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    folder = click.Path(file_okay=False, path_type=Path)
-    decorators = (
-        click.option("--project", type=folder, envvar="TIDEMILL_PROJECT", show_envvar=True, metavar="DIR",
-                     help="The folder with proto/ and dbt_project/.  [default: this one or one above]"),
-        click.option("--proto", type=folder, metavar="DIR",
-                     help="The folder of the contracts.  [default: proto in the project]"),
-        click.option("--data", type=folder, envvar="TIDEMILL_DATA", show_envvar=True, metavar="DIR",
-                     help="The data folder, where dbt compiles.  [default: .tidemill in the project]"),
-    )  # fmt: skip
-    decorated: Decorated = with_project
-    for decorator in reversed(decorators):
-        decorated = decorator(decorated)
-    return decorated
 
 
 @click.command()
@@ -136,16 +56,12 @@ def check(models: tuple[str, ...], *, project: Project, address: str | None, as_
     manifest = project.compiled(as_json)
     names = project.model_names(manifest, models)
     arguments = [f"--manifest={manifest}", f"--proto={project.proto}", *(names if models else ())]
-    lines = list(ask_tool("tidemill view check", "ingest_service.live.check", arguments))
-    problems = [line for line in lines if "problem" in line]
-    for line in lines:
-        if as_json:
-            print_json(line)
-        elif "problem" in line:
-            _show_refused(line, project)
-        else:
-            _show_fine(line)
-    code = 1 if problems else 0
+    code = 0
+    with Tool("tidemill view check", "ingest_service.live.check", arguments) as tool:
+        for line in tool.lines():
+            if "problem" in line and "model" in line:
+                code = 1
+            _show(line, project, as_json=as_json)
     if address is not None:
         with tidemill.connect(address) as tm:
             changes = tm.apply_views(manifest.read_bytes(), check_only=True)
@@ -188,37 +104,16 @@ def apply(*, project: Project, check_only: bool, wait: bool, yes: bool, address:
     return code
 
 
-def ask_tool(command: str, module: str, arguments: Iterable[str]) -> Iterator[_Line]:
-    """What one of the service's own tools says, one object a line; raises ClickException where it says nothing."""
-    process = start_tool(command, module, arguments)
-    said = ""
-    try:
-        assert process.stdout is not None
-        for said in process.stdout:
-            yield json.loads(said)
-    finally:
-        end_tool(process, failed=not said)
+def _show(line: Line, project: Project, *, as_json: bool) -> None:
+    if as_json:
+        print_json(line)
+    elif "problem" in line:
+        _show_refused(line, project)
+    else:
+        _show_fine(line)
 
 
-def start_tool(command: str, module: str, arguments: Iterable[str]) -> subprocess.Popen[str]:
-    """Start one of the service's own tools, which this package may not import; raises MissingExtra."""
-    if importlib.util.find_spec("ingest_service") is None or importlib.util.find_spec("sqlglot") is None:
-        raise MissingExtra(command, "service")
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
-    )
-
-
-def end_tool(process: subprocess.Popen[str], *, failed: bool) -> None:
-    """Let a tool end; raises ClickException with what it said on stderr when it failed."""
-    _, error = process.communicate()
-    if process.returncode and failed:
-        last = error.strip().splitlines()[-1:] or ["it said nothing"]
-        raise click.ClickException(last[0].removeprefix("tidemill: "))
-
-
-def _show_fine(line: _Line) -> None:
+def _show_fine(line: Line) -> None:
     out = console()
     what = "the events" if line["is_of_events"] else f"one row a {', '.join(line['group_columns'])}"
     if not line["group_columns"]:
@@ -230,7 +125,7 @@ def _show_fine(line: _Line) -> None:
         how = "tells the rows apart" if column["in_grain"] else column["compared"]
         if column["name"] == line["window_column"]:
             how = "when it happened" if line["is_of_events"] else f"start of the window{_width(line['window_width'])}"
-        out.print(f"          {column['name']:{width}}  [dim]{column['type']:24}[/]  {how}", style=None)
+        out.print(f"          {escape(column['name'].ljust(width))}  [dim]{column['type']:24}[/]  {how}")
 
 
 def _width(interval: str) -> str:
@@ -248,7 +143,7 @@ def _duration(seconds: int) -> str:
     return f"{seconds} seconds"
 
 
-def _show_refused(line: _Line, project: Project) -> None:
+def _show_refused(line: Line, project: Project) -> None:
     out = console()
     if "model" not in line:
         out.print(f"{_REFUSED} {escape(line['problem'])}")
@@ -293,19 +188,22 @@ def _wait(tm: tidemill.Client, changes: Iterable[AppliedView], before: Mapping[s
     failed = 0
     with _Waiting(quiet=as_json) as shown:
         while waiting:
-            for status in tm.views():
-                if status.view not in waiting:
-                    continue
-                target = targets.setdefault(status.view, status.offset + status.lag)
-                at = status.offset if status.rebuild_offset is None else status.rebuild_offset
-                shown.show(status.view, at, target)
-                if _is_built(status, target, before):
-                    waiting.discard(status.view)
-                    shown.say(f"{status.view} serves {at:,} events")
-                elif status.error:
-                    waiting.discard(status.view)
+            there = {status.view: status for status in tm.views()}
+            for view in sorted(waiting):
+                status = there.get(view)
+                if status is None or status.error:
                     failed += 1
-                    shown.say(f"{status.view}: {status.error}", failed=True)
+                    waiting.discard(view)
+                    shown.say(
+                        f"{view}: {status.error if status else 'it is gone: something else was applied'}", failed=True
+                    )
+                    continue
+                target = targets.setdefault(view, status.offset + status.lag)
+                at = status.offset if status.rebuild_offset is None else status.rebuild_offset
+                shown.show(view, at, target)
+                if _is_built(status, target, before):
+                    waiting.discard(view)
+                    shown.say(f"{view} serves {at:,} events")
             if waiting:
                 time.sleep(_POLL_S)
     return 1 if failed else 0
@@ -313,7 +211,7 @@ def _wait(tm: tidemill.Client, changes: Iterable[AppliedView], before: Mapping[s
 
 def _is_built(status: ViewStatus, target: int, before: Mapping[str, str]) -> bool:
     is_new = before.get(status.view) != status.definition_hash
-    return status.state is ViewState.FOLLOWING and is_new and status.offset >= target and not status.error
+    return status.state is ViewState.FOLLOWING and is_new and status.offset >= target
 
 
 class _Waiting:

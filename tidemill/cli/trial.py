@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 
 from tidemill.cli import options
-from tidemill.cli.authoring import Project, end_tool, of_project, start_tool
 from tidemill.cli.output import console, print_json
+from tidemill.cli.project import Project, of_project
+from tidemill.cli.tool import Line, Tool
 from tidemill.lake import identifier, lake_files, lake_query, source_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_Line = dict[str, Any]
 _SHOWN_MAX = 5
 _ROWS = 5_000
 
@@ -93,40 +92,28 @@ def test(
         elif "model" in line:
             _show(line, project)
         else:
-            console().print(_origin(line), markup=False, style="dim")
+            console().print(_origin(line, asked), markup=False, style="dim")
     return 0 if agree else 1
 
 
-def _trials(project: Project, asked: _Asked, arguments: Iterable[str]) -> Iterator[_Line]:
+def _trials(project: Project, asked: _Asked, arguments: Iterable[str]) -> Iterator[Line]:
     """What the service's own tool says of streams and models, after it was given events where there are some."""
-    process = start_tool("tidemill test", "ingest_service.live.trial", arguments)
-    finished = False
-    try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        if not first:
+    with (
+        Tool("tidemill test", "ingest_service.live.trial", arguments) as tool,
+        tempfile.TemporaryDirectory(prefix="tidemill-test-") as folder,
+    ):
+        first = tool.first()
+        if first is None:
             return
-        with tempfile.TemporaryDirectory(prefix="tidemill-test-") as folder:
-            given = _events(project, asked, json.loads(first)["needs"], Path(folder))
-            files = {stream: str(file) for stream, (file, _) in given.items()}
-            process.stdin.write(json.dumps({"given": files}) + "\n")
-            process.stdin.close()
-            process.stdin = None
-            for said in process.stdout:
-                line = json.loads(said)
-                if "model" not in line:
-                    line["origin"] = given[line["stream"]][1] if line["stream"] in given else "made up"
-                finished = "model" in line
-                yield line
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
-            process.stdin = None
-        end_tool(process, failed=not finished)
+        given = _events(project, asked, first["needs"], Path(folder))
+        tool.tell({"given": {stream: str(file) for stream, (file, _) in given.items()}})
+        for line in tool.lines():
+            if "model" not in line:
+                line["origin"] = given[line["stream"]][1] if line["stream"] in given else "made up"
+            yield line
 
 
-def _events(project: Project, asked: _Asked, needs: Mapping[str, _Line], folder: Path) -> dict[str, tuple[Path, str]]:
+def _events(project: Project, asked: _Asked, needs: Mapping[str, Line], folder: Path) -> dict[str, tuple[Path, str]]:
     """Files of events by stream, each with where they come from: those of --input, or the newest of the lake."""
     import pyarrow as pa
 
@@ -191,20 +178,21 @@ def _written(file: Path, batches: Sequence[pa.RecordBatch]) -> Path:
     return file
 
 
-def _origin(line: _Line) -> str:
-    """Where a stream's events come from."""
+def _origin(line: Line, asked: _Asked) -> str:
+    """Where a stream's events come from, and how to have the same again."""
+    again = f"--seed {line['seed']}" + (f" --rows {asked.rows}" if asked.rows != _ROWS else "")
     if line["origin"] == "made up":
-        what = f"{line['rows']:,} events made up by the contract (again: --seed {line['seed']} --made-up)"
+        what = f"{line['rows']:,} events made up by the contract (again: {again} --made-up)"
     elif line["origin"] == "lake":
-        what = f"the newest {line['rows']:,} events of the lake (again: --seed {line['seed']})"
+        what = f"the newest {line['rows']:,} events of the lake (again: {again})"
     else:
-        what = f"{line['rows']:,} events of {line['origin']} (again: --seed {line['seed']})"
+        what = f"{line['rows']:,} events of {line['origin']} (again: {again})"
     if line.get("refused"):
         what += f"; {line['refused']:,} others break the contract"
     return f"{line['stream']}: {what}"
 
 
-def _show(line: _Line, project: Project) -> None:
+def _show(line: Line, project: Project) -> None:
     out = console()
     name = f"[bold]{escape(line['model'])}[/]"
     if line["problem"]:

@@ -27,16 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from ingest_service.contracts import Contract, load_contracts
 from ingest_service.errors import ConfigError, IngestError
 from ingest_service.live.duck import open_duck
 from ingest_service.live.manifest import LiveModel, read_manifest, relation_of
 from ingest_service.live.trial.events import EventMaker, NoEvents, as_sample
-from ingest_service.live.trial.hints import Hints
+from ingest_service.live.trial.hints import Hints, parsed
 from ingest_service.live.trial.log import TrialLog
 from ingest_service.live.trial.run import Outcome, Trial
 
@@ -142,11 +140,7 @@ class Trials:
 
     def _stream_of(self, model: LiveModel) -> str | None:
         """The first of the streams with a contract that a model's SQL names; which it may read, its plan says."""
-        try:
-            trees = sqlglot.parse(model.sql, dialect="duckdb")
-        except SqlglotError:
-            return None
-        tables = [table for tree in trees if tree is not None for table in tree.find_all(exp.Table)]
+        tables = [table for tree in parsed(model.sql) for table in tree.find_all(exp.Table)]
         named = (model.streams.get(relation_of(table)) for table in tables)
         return next((stream for stream in named if stream in self._contracts), None)
 

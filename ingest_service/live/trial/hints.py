@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
@@ -31,8 +32,8 @@ class Hints:
         texts: dict[str, None] = {}
         numbers: dict[Decimal, None] = {}
         for model in models:
-            for literal in _literals(model.sql):
-                _add(literal, texts, numbers)
+            for literal in (each for tree in parsed(model.sql) for each in tree.find_all(exp.Literal)):
+                _add(str(literal.this), texts, numbers)
             for seed in model.seeds.values():
                 rows = csv.reader(
                     io.StringIO(seed.content.removeprefix("\ufeff"), newline=""), delimiter=seed.delimiter
@@ -42,12 +43,13 @@ class Hints:
         return cls(tuple(texts), tuple(numbers))
 
 
-def _literals(sql: str) -> list[str]:
+@lru_cache(maxsize=256)
+def parsed(sql: str) -> tuple[exp.Expression, ...]:
+    """The trees of some SQL; none where it is not understood."""
     try:
-        trees = sqlglot.parse(sql, dialect="duckdb")
+        return tuple(tree for tree in sqlglot.parse(sql, dialect="duckdb") if tree is not None)
     except SqlglotError:
-        return []
-    return [str(literal.this) for tree in trees if tree is not None for literal in tree.find_all(exp.Literal)]
+        return ()
 
 
 def _add(text: str, texts: dict[str, None], numbers: dict[Decimal, None]) -> None:

@@ -13,6 +13,8 @@ from ingest_service.log.records import PARTITION, Entry, LogSpec, Rows, Seal, wi
 
 _SIZES = (1, 3, 20, 150, 700)
 """Micro-batches have up to one of these many rows: most are small, as under light load, and few are large."""
+_SMALL_SAMPLE = 5_000
+"""The large ones grow with a sample above this, so that there are not more of them."""
 _US = pa.timestamp("us", tz="UTC")
 
 
@@ -43,10 +45,12 @@ class TrialLog:
         """All rows in random batches, with one date sealed behind some of them."""
         rows = self.durable_offset
         seal = self._seal(rng)
+        larger = max(1, rows // _SMALL_SAMPLE)
+        sizes = [size if size < 100 else size * larger for size in _SIZES]
         entries: list[Entry] = []
         at = 0
         while at < rows:
-            size = rng.randint(1, min(rng.choice(_SIZES), rows - at))
+            size = rng.randint(1, min(rng.choice(sizes), rows - at))
             if at < seal.seal_offset < at + size:
                 size = seal.seal_offset - at
             (batch,) = self.rows.slice(at, size).combine_chunks().to_batches()

@@ -19,6 +19,7 @@ from ingest_service.live.manifest import LiveModel
 from ingest_service.live.plan import MergePlan, plan_view
 from ingest_service.live.query import RowReader, SealedRange, ViewQuery
 from ingest_service.live.store import Store
+from ingest_service.live.tables import check_names
 from ingest_service.live.trial.batch import BatchSide
 from ingest_service.live.trial.compare import Comparison, Difference, compare
 from ingest_service.live.trial.log import TrialLog
@@ -90,6 +91,7 @@ class Trial:
         outcome = Outcome(self._model.name, self._model.path)
         try:
             plan = plan_view(self._model, self._logs, self._duck)
+            check_names(plan.description, self._model.path, ())
         except ViewRefused as error:
             return replace(outcome, problem=str(error))
         log = self._logs[plan.description.stream]
