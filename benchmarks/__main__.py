@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import clients, day, ingest, live, peers
+from benchmarks import clients, day, ingest, live, live_replay, peers
 from benchmarks.result import Result, table, write
 from benchmarks.service import PROJECT
 
 _APPEND = tuple(f"append_{name}{unit}" for name in ("typed", "prepared", "arrow") for unit in ("", "_bytes"))
 _NO_DEDUP = tuple(f"append_{name}_no_dedup{unit}" for name in ("typed", "prepared", "arrow") for unit in ("", "_bytes"))
+_REPLAY = ("replay", "replay_in_process", *(f"replay_versus_{peer}" for peer in ("spark", "bytewax", "duckdb")))
 
 BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
     _APPEND: ingest.append,
@@ -23,7 +24,9 @@ BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
     ("versus_postgres", "versus_postgres_no_dedup"): peers.postgres,
     ("versus_redis",): peers.redis,
     ("versus_kafka", "versus_kafka_fsync"): peers.kafka,
-    ("replay",): live.replay,
+    _REPLAY: live_replay.replay,
+    ("replay_views_2", "replay_views_4", "replay_views_8", "further_view"): live_replay.further_views,
+    ("replay_million", "replay_million_versus_spark"): live_replay.million_groups,
     ("visible_ms_p50", "visible_ms_p99"): live.visible,
     ("daily_dag_s",): day.daily,
 }
