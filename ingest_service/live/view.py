@@ -305,7 +305,7 @@ class LiveView:
         """Lets windows of dates leave that are old enough and were reconciled; whether any date could leave.
 
         Whole UTC dates leave, in their order: a date whose windows were not reconciled, or were changed since, keeps
-        itself and all later ones.
+        itself and all later ones, and so does the newest that was reconciled with those behind it.
         """
         description, retain_s = self.plan.description, self.plan.options.retain_s
         with self.lock:
@@ -320,14 +320,14 @@ class LiveView:
                     return False
                 dates = transaction.window_dates(self.tables, before=_date(days))
             self._asked_to_expire = asked
+            days = min(days, _days(max(marks)) + 1)
             for date, changed in dates:
                 if not self._is_settled(date, changed, marks):
-                    days = (dt.date.fromisoformat(date) - _EPOCH).days
+                    days = min(days, _days(date))
                     break
-            before_us = days * _DAY_US
-            if self.reached != at or before_us <= self._expired_us or not dates:
+            if self.reached != at or not any(date < _date(days) for date, _ in dates):
                 return False
-            after = replace(at, expired_before_us=before_us)
+            after = replace(at, expired_before_us=days * _DAY_US)
             with self._store.write() as transaction:
                 transaction.expire(self.tables, _date(days))
                 self._save(transaction, after)
@@ -373,6 +373,10 @@ class TakeAgain(IngestError):
 
 _DAY_US = 86_400_000_000
 _EPOCH = dt.date(1970, 1, 1)
+
+
+def _days(date: str) -> int:
+    return (dt.date.fromisoformat(date) - _EPOCH).days
 
 
 def _date(days: int) -> str:
