@@ -72,25 +72,25 @@ def test_both_sides_agree(kit: Any, trial: Run) -> None:
         assert line["seed"] == SEED
 
 
-def forgotten(*_: object) -> list[object]:
+def forgotten(*_: object, **__: object) -> list[object]:
     return []
 
 
 def half_dropped(method: Any) -> Any:
     calls: list[int] = []
 
-    def partial(self: Any, *arguments: Any) -> Any:
+    def partial(self: Any, *arguments: Any, **more: Any) -> Any:
         calls.append(1)
-        return method(self, *arguments) if len(calls) % 2 else []
+        return method(self, *arguments, **more) if len(calls) % 2 else []
 
     return partial
 
 
 def doubled(method: Any) -> Any:
-    return lambda self, states, *others: method(self, [*states, states[0]], *others)
+    return lambda self, states, *others, **more: method(self, [*states, states[0]], *others, **more)
 
 
-def nothing(*_: object) -> None:
+def nothing(*_: object, **__: object) -> None:
     pass
 
 
