@@ -192,7 +192,7 @@ def test_a_wrong_merge_ends_in_exit_code_1(
     (fault / "sitecustomize.py").write_text(
         "from ingest_service.live.session import MergeSession\n"
         "merge = MergeSession.merge\n"
-        "MergeSession.merge = lambda self, states, *others, **more: merge(self, [*states, states[0]], *others, **more)\n"
+        "MergeSession.merge = lambda self, states, *rest, **more: merge(self, [*states, states[0]], *rest, **more)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(fault))
     code, out, _ = command(project, "test", "by_region", "--rows", "300", "--seed", "2")
