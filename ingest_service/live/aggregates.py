@@ -188,7 +188,7 @@ def _approximate_count(call: _Call) -> _Made:
 def _approximate_quantile(call: _Call) -> _Made:
     """DuckDB's t-digest. Numbers are digested by their logarithm: ranks stay, and no magnitude hides another.
 
-    Rank error: measured over 26 distributions, many merges and orders of arrival (docs/adr/0017).
+    Rank error: measured over 26 distributions, many merges and orders of arrival (docs/adr/0015).
     """
     value, position = call.arguments
     try:
