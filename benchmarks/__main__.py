@@ -6,13 +6,21 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import clients, day, ingest, live, live_replay, peers
+from benchmarks import clients, day, ingest, live, live_growth, live_replay, live_visible, peers
 from benchmarks.result import Result, table, write
 from benchmarks.service import PROJECT
 
 _APPEND = tuple(f"append_{name}{unit}" for name in ("typed", "prepared", "arrow") for unit in ("", "_bytes"))
 _NO_DEDUP = tuple(f"append_{name}_no_dedup{unit}" for name in ("typed", "prepared", "arrow") for unit in ("", "_bytes"))
 _REPLAY = ("replay", "replay_in_process", *(f"replay_versus_{peer}" for peer in ("spark", "bytewax", "duckdb")))
+_VISIBLE = tuple(
+    f"visible_{rate}_{figure}" for rate in live_visible.RATES for figure in ("ms_p50", "ms_p99", "acked_ms_p99")
+)
+_GROWTH = tuple(
+    f"growth_{size // 1_000_000}m_{figure}"
+    for size in live_growth.SIZES
+    for figure in ("replay_s", "peak_mib", "restart_s")
+)
 
 BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
     _APPEND: ingest.append,
@@ -28,6 +36,8 @@ BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
     ("replay_views_2", "replay_views_4", "replay_views_8", "further_view"): live_replay.further_views,
     ("replay_million", "replay_million_versus_spark"): live_replay.million_groups,
     ("visible_ms_p50", "visible_ms_p99"): live.visible,
+    _VISIBLE: live_visible.visible,
+    _GROWTH: live_growth.growth,
     ("daily_dag_s",): day.daily,
 }
 

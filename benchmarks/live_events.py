@@ -74,13 +74,16 @@ def chunks(rows: int, begin: int = 0) -> Iterator[pa.Table]:
         yield order_lines(start, min(CHUNK_ROWS, rows - start))
 
 
-def order_lines(begin: int, rows: int) -> pa.Table:
-    """Events by their numbers; the same ones every time: 30 countries, a million customers, 3 % of them returns."""
+def order_lines(begin: int, rows: int, *, step_us: int = 86_400_000_000 // EVENTS_A_DAY) -> pa.Table:
+    """Events by their numbers; the same ones every time: 30 countries, a million customers, 3 % of them returns.
+
+    step_us: the event time between two of them.
+    """
     random = np.random.default_rng([_SEED, begin])
     index = np.arange(begin, begin + rows)
     articles = random.integers(0, _ARTICLES, rows)
     quantity = random.integers(1, 25, rows) * np.where(random.random(rows) < 0.03, -1, 1)
-    at_us = int(BEGIN.timestamp()) * 1_000_000 + index * 86_400_000_000 // EVENTS_A_DAY
+    at_us = int(BEGIN.timestamp()) * 1_000_000 + index * step_us
     # Numbers of a geometric distribution: the first country has a sixth of all lines, the last ones a few in a hundred.
     countries = np.minimum(random.geometric(0.16, rows) - 1, 3 * len(_COUNTRIES)) % len(_COUNTRIES)
     return pa.table(

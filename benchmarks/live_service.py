@@ -73,9 +73,7 @@ def replay_s(address: str, views: Mapping[str, str], rows: int, groups: int | No
     """
     with tidemill.connect(address) as client:
         start = time.perf_counter()
-        for applied in client.apply_views(manifest(views)):
-            if applied.problem:
-                raise RuntimeError(f"the view {applied.view} was refused: {applied.problem}")
+        apply(client, views)
         for name in views:
             client.view(name).query(after=rows, wait_s=WAIT_S, limit=1)
         seconds = time.perf_counter() - start
@@ -84,6 +82,13 @@ def replay_s(address: str, views: Mapping[str, str], rows: int, groups: int | No
             if groups not in (None, found):
                 raise RuntimeError(f"expected {groups} rows of the view {name}, came {found}")
     return seconds
+
+
+def apply(client: tidemill.Client, views: Mapping[str, str]) -> None:
+    """Makes these a service's live views."""
+    for applied in client.apply_views(manifest(views)):
+        if applied.problem:
+            raise RuntimeError(f"the view {applied.view} was refused: {applied.problem}")
 
 
 def manifest(views: Mapping[str, str]) -> bytes:
