@@ -5,6 +5,8 @@ import datetime as dt
 import json
 import shutil
 import socket
+import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,6 +31,7 @@ from quality.errors import (
     ServiceFailed,
 )
 from quality.publish import take_copy
+from quality.reconcile_views import confirm_views
 from quality.run import Run, finish_stage, load_run, save_run
 from tidemill.cli.day_report import headline
 from tidemill.lake import source_tables
@@ -42,6 +45,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
     pytest.mark.filterwarnings("ignore:duckdb-engine doesn't yet support reflection on indices"),
 ]
+STREAMS = ("order_lines", "web_requests", "readings")
 SYSTEM = ["_partition", "_offset", "_append_time", "event_date"]
 TABLES = ("stg_order_lines", "staging_filtered", "fct_orders", "dim_customers", "fct_daily_sales", "sales_by_minute")
 
@@ -67,6 +71,14 @@ class Shop:
 
     def seal(self, run_id: str, date: str = "2011-12-05", last_date: str | None = None) -> dict:
         return day.seal(self.config, run_id, date, last_date, force=True)
+
+    def seal_published(self, run_id: str) -> None:
+        """Seal the 6th, whose published tables are of this very prefix of the log: no need to build them again."""
+        self.seal(run_id, "2011-12-06")
+        day.check_sources(self.config, run_id)
+        take_copy(self.config, run_id)
+        shutil.copy(self.config.run_folder("first") / "live_models.json", self.config.run_folder(run_id))
+        finish_stage(self.config, load_run(self.config, run_id), "build", {})
 
     def tables(self, file: Path) -> dict[str, list[tuple]]:
         with duckdb.connect(str(file), read_only=True) as connection:
@@ -132,7 +144,14 @@ def test_every_stage_tells_what_it_did(shop: Shop, published: dict[str, dict]):
     assert "source_order_lines.customer_id.column_values_to_not_be_null" in warned
     assert published["build"]["models"]["stg_order_lines"]["rows"] == 400
     assert published["build"]["tests"] >= 60
-    view = published["reconcile"]["views"]["sales_by_minute"]
+    assert published["build"]["seeds"].keys() == {"regions", "service_codes"}
+    views = published["reconcile"]["views"]
+    assert {view["differences"] for view in views.values()} == {0}
+    assert all(view["compared"] for view in views.values())
+    # Of the other streams, no event was ever sent.
+    compared = {stream: sum(v["windows"] for v in views.values() if v["stream"] == stream) for stream in STREAMS}
+    assert (compared["order_lines"] > 0, compared["web_requests"], compared["readings"]) == (True, 0, 0)
+    view = views["sales_by_minute"]
     minutes = "select count(distinct date_trunc('minute', invoiced_at)) from sent where quantity > 0"
     assert (view["windows"], view["differences"]) == (shop.total(f"{minutes} and event_date = '2011-12-05'")[0][0], 0)
     assert Path(published["document"]["dbt_docs"]).stat().st_size > 1_000_000
@@ -153,8 +172,8 @@ def test_the_published_tables_are_what_was_sent_before_the_seal(shop: Shop, publ
         assert connection.execute("select count(*) from fct_orders").fetchall() == [(invoices,)]
         assert connection.execute("select count(*) from dim_customers").fetchall() == [(customers,)]
         types = connection.execute(
-            "select data_type from information_schema.columns where column_name like '%revenue%' "
-            "or column_name like '%amount' or column_name like '%price'"
+            "select data_type from information_schema.columns where table_name in "
+            f"{TABLES} and (column_name like '%revenue%' or column_name like '%amount' or column_name like '%price')"
         ).fetchall()
     assert all(kind.startswith("DECIMAL") for (kind,) in types)
 
@@ -195,12 +214,7 @@ def test_a_second_date_keeps_the_first_ones_windows(shop: Shop, published: dict[
 
 def test_a_difference_is_named_and_nothing_is_published(shop: Shop, published: dict[str, dict]):
     inode = shop.config.warehouse.stat().st_ino
-    shop.seal("broken", "2011-12-06")
-    day.check_sources(shop.config, "broken")
-    # The published tables are those of this very prefix of the log: no need to build them again.
-    take_copy(shop.config, "broken")
-    shutil.copy(shop.config.run_folder("first") / "live_models.json", shop.config.run_folder("broken"))
-    finish_stage(shop.config, load_run(shop.config, "broken"), "build", {})
+    shop.seal_published("broken")
     with duckdb.connect(str(shop.config.work_copy("broken"))) as connection:
         connection.execute("set TimeZone = 'UTC'")
         ((window, country, revenue),) = connection.execute(
@@ -215,7 +229,20 @@ def test_a_difference_is_named_and_nothing_is_published(shop: Shop, published: d
         f"revenue live {revenue + 1}, batch {revenue}, difference 1.000"
     )
     written = json.loads((shop.config.run_folder("broken") / "reconciliation.json").read_text(encoding="utf-8"))
-    assert written["views"][0]["differences"][0]["difference"] == "1.000"
+    (found,) = [view for view in written["views"] if view["view"] == "sales_by_minute"]
+    assert found["differences"][0]["difference"] == "1.000"
+
+    # A hand in the sealed copy: what is approximate has bounds.
+    with sqlite3.connect(shop.config.data / "live" / "live.sqlite") as store:
+        changed = store.execute(
+            "update lines_by_hour__sealed set quantity_median = 7777 where _first_date = '2011-12-06'"
+        )
+        assert changed.rowcount > 0
+    store.close()
+    with pytest.raises(
+        ReconciliationFailed, match=r"quantity_median live 7777, expected \d+ to \d+ \(batch \d+\), diff"
+    ):
+        day.reconcile(shop.config, "broken")
 
     with duckdb.connect(str(shop.config.work_copy("broken"))) as connection:
         connection.execute("delete from stg_order_lines where _offset = 7")
@@ -230,6 +257,64 @@ def test_a_difference_is_named_and_nothing_is_published(shop: Shop, published: d
     assert shop.config.warehouse.stat().st_ino == inode
 
 
+def test_live_and_batch_of_different_definitions_are_not_compared(shop: Shop, published: dict[str, dict]):
+    manifest = (shop.config.data / "live" / "manifest.json").read_text(encoding="utf-8")
+    changed = json.loads(manifest)
+    models = {node["name"]: node for node in changed["nodes"].values() if node["resource_type"] == "model"}
+    minute = models["sales_by_minute"]
+    minute["compiled_code"] = minute["compiled_code"].replace("quantity > 0", "quantity > 1")
+    del changed["nodes"][models["sales_by_hour"]["unique_id"]]
+    shop.seal_published("changed")
+    with tidemill.connect(shop.service.address) as client:
+        client.apply_views(json.dumps(changed).encode())
+        with pytest.raises(ReconciliationFailed) as caught:
+            day.reconcile(shop.config, "changed")
+        texts = str(caught.value).split("; ")
+        assert any(text.startswith("sales_by_minute follows another definition than was built") for text in texts)
+        assert any(
+            text.startswith("sales_by_hour is a live model of the project that was built, but") for text in texts
+        )
+        assert "UNEXPLAINED" not in str(caught.value)
+        client.apply_views(manifest.encode())
+    # Both are made anew from the log, and so are their copies of the seal: waited for, and compared.
+    views = day.reconcile(shop.config, "changed")["views"]
+    assert (views["sales_by_minute"]["windows"] > 0, views["sales_by_hour"]["windows"] > 0) == (True, True)
+
+
+def test_windows_that_have_left_the_live_table_are_not_compared(shop: Shop, published: dict[str, dict]):
+    shop.seal_published("expired")
+    with tidemill.connect(shop.service.address) as client:
+        # The stream has been idle, so the watermark follows today's clock; the dates were reconciled.
+        deadline_s = time.monotonic() + 120
+        while client.view("large_lines").status().expired_before is None:
+            assert time.monotonic() < deadline_s, "reconciled windows older than their retention did not leave"
+            time.sleep(0.2)
+    views = day.reconcile(shop.config, "expired")["views"]
+    assert (views["large_lines"]["compared"], views["large_lines"]["windows"]) == (False, 0)
+    assert views["large_lines"]["note"].startswith("all have left the live table: it keeps those from 20")
+    assert views["sales_by_minute"]["windows"] > 0
+
+
+def test_a_service_that_cannot_be_told_keeps_the_comparison(shop: Shop, published: dict[str, dict]):
+    result = load_run(shop.config, "first").result("reconcile")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        config = dataclasses.replace(shop.config, address=f"127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(ServiceFailed, match="live and batch agree, but the service could not be told") as caught:
+            confirm_views(config, load_run(config, "first"), result)
+    assert caught.value.retryable
+    # Told twice is told once.
+    confirm_views(shop.config, load_run(shop.config, "first"), result)
+
+
+def test_streams_without_events_are_complete_once_the_dates_have_passed(shop: Shop, published: dict[str, dict]):
+    pins = day.seal(shop.config, "unforced", "2011-12-05")["streams"]
+    assert {name: pin["seal_offset"] for name, pin in pins.items() if name != "order_lines"} == {
+        "readings": 0, "web_requests": 0,
+    }  # fmt: skip
+    day.check_sources(shop.config, "unforced")
+
+
 def test_a_failed_model_and_a_failed_test_are_named_with_their_rows(
     shop: Shop, published: dict[str, dict], tmp_path: Path
 ):
@@ -239,6 +324,11 @@ def test_a_failed_model_and_a_failed_test_are_named_with_their_rows(
     (config.project / "tests" / "no_orders.sql").write_text("select invoice_no, lines from {{ ref('fct_orders') }}")
     live = config.project / "models" / "live" / "sales_by_minute.sql"
     live.write_text(live.read_text().replace("sum(quantity) as", "sum(no_such_column) as"))
+    # A seed that has gained a column is made anew, not loaded into the table that it had.
+    regions = config.project / "seeds" / "regions.csv"
+    regions.write_text("".join(f"{line},1\n" for line in regions.read_text().splitlines()).replace(",1", ",rank", 1))
+    seed = regions.with_suffix(".yml")
+    seed.write_text(seed.read_text().replace("region: varchar}", "region: varchar, rank: bigint}"))
     described = live.with_suffix(".yml")
     described.write_text(described.read_text(encoding="utf-8").partition("unit_tests:")[0], encoding="utf-8")
     shop.seal("failing")
@@ -255,6 +345,8 @@ def test_a_failed_model_and_a_failed_test_are_named_with_their_rows(
     assert f"all 135 in {rows}" in text
     assert duckdb.sql(f"select count(*) from read_parquet('{rows}')").fetchall() == [(135,)]
     assert Path(caught.value.log).is_file()
+    with duckdb.connect(str(config.work_copy("failing")), read_only=True) as connection:
+        assert connection.execute("select count(*) > 0, max(rank) from regions").fetchall() == [(True, 1)]
     (config.project / "models" / "marts" / "broken.yml").write_text("models: [{name: }")
     with pytest.raises(ModelFailed, match=r"could not run the project .*broken\.yml"):
         day.build(config, "failing")
