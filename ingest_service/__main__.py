@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         help="data folder, made when missing (TIDEMILL_DATA; default: .tidemill)")  # fmt: skip
     add("--proto", type=Path, default=Path("proto"), metavar="DIR", help="folder of the contracts (default: proto)")
     add("--manifest", type=Path, metavar="FILE",
-        help="dbt's manifest.json with the compiled live models (default: no live views)")  # fmt: skip
+        help="dbt's manifest.json with the compiled live models, taken once and whenever it has changed "
+        "(default: those that were applied last)")  # fmt: skip
     add("--listen", default="127.0.0.1:7433", metavar="HOST:PORT",
         help="where to listen; port 0 takes a free one (default: 127.0.0.1:7433)")  # fmt: skip
     add("--lake", metavar="URL", help="the lake's folder or URL (default: lake/ in the data folder)")

@@ -48,9 +48,9 @@ def service(
 ) -> Iterator[Client]:
     """A service of its own on a free port of this machine, and a client of it; both end with the block.
 
-    proto: the folder of the contracts. manifest: dbt's manifest.json with the compiled live models; None: no live
-    views. data: the data folder, which stays; None: a temporary one, which does not. options: as for `connect`. Other
-    clients connect to `tm.address`. The lake follows only when asked (`tm.export`).
+    proto: the folder of the contracts. manifest: dbt's manifest.json with the compiled live models; None: those that
+    `data` has. data: the data folder, which stays; None: a temporary one, which does not. options: as for `connect`.
+    Other clients connect to `tm.address`. The lake follows only when asked (`tm.export`).
 
     Raises MissingExtra without the extra `service`, TidemillError when the service can't be started, and at the end
     what `Client.close` raises.

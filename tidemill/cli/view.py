@@ -19,6 +19,7 @@ from tidemill.client.models import ViewState, ViewStatus
 from tidemill.client.watch import ViewChange, Watch
 
 _LOOK_S = 0.2
+_EVENTS = ("_offset",)
 _where = click.option("--where", multiple=True, metavar="CONDITION",
                       help="Such as country=France or 'revenue>100'; may be given several times.")  # fmt: skip
 _CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|!=|<>|==|=|<|>)\s*(.*)", re.DOTALL)
@@ -68,7 +69,9 @@ def query(
     conditions = [_condition(text) for text in where]
     with tidemill.connect(address) as tm:
         asked = tm.view(name)
-        windows = bool(asked.status().window_column)
+        status = asked.status()
+        # In a view of events that column says when each happened.
+        windows = bool(status.window_column) and status.group_columns != _EVENTS
         rows = asked.query(where=conditions, order_by=order_by, limit=limit, after=after, window_state=windows)
     print_rows(rows, [column.name for column in rows.columns], as_json=as_json)
     if not as_json:
@@ -144,22 +147,26 @@ def rebuild(name: str, *, wait: bool, address: str, as_json: bool) -> None:
     """
     with tidemill.connect(address) as tm:
         asked = tm.view(name)
+        # A view that stands still is rebuilt all the same: that is why it is.
+        problem = asked.status().error
         asked.rebuild()
         status = asked.status()
         if wait:
             with _Rebuild(console(), name) as shown:
-                while status.state is ViewState.REBUILDING:
+                while status.rebuild_offset is not None and status.error in ("", problem):
                     shown.show(status)
                     time.sleep(_LOOK_S)
                     status = asked.status()
     if as_json:
         print_json(status)
-    elif status.state is ViewState.REBUILDING:
-        click.echo(f"{name} is being rebuilt; `tidemill view list` shows how far it is")
-    elif not status.error:
-        click.echo(f"{name} was rebuilt: {status.rows:,} rows, the log's below offset {status.offset:,}")
-    if status.error:
+    if status.error and (wait or status.error != problem):
         raise click.ClickException(f"{name}: {status.error}")
+    if as_json:
+        return
+    if status.rebuild_offset is not None:
+        click.echo(f"{name} is being rebuilt; `tidemill view list` shows how far it is")
+    else:
+        click.echo(f"{name} was rebuilt: {status.rows:,} rows, the log's below offset {status.offset:,}")
 
 
 class _Rebuild:

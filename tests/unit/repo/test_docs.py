@@ -127,7 +127,7 @@ def test_every_producer_option_is_described():
 
 def test_limits_are_those_of_the_code():
     from ingest_service.contracts import IntakeLimits
-    from ingest_service.live.view import DISTINCT_VALUES_MAX
+    from ingest_service.live.manifest import DISTINCT_VALUES_MAX
     from ingest_service.log import LogSettings
     from ingest_service.log.sealing import SEAL_DAYS_MAX
     from ingest_service.rpc.append import IN_FLIGHT_MAX
