@@ -26,6 +26,18 @@ _TEXT_REGISTERS = (
     "CASE WHEN {s} IS NOT NULL THEN {{'precision': CAST(ascii({s}) - 48 AS UTINYINT), 'registers': "
     "list_transform(string_split(substr({s}, 2), ''), lambda c: CAST(ascii(c) - 48 AS UTINYINT))}} END"
 )
+# A digest as one list of numbers: count, smallest, largest, the means, the weights; read sooner than a STRUCT's text.
+_CENTROIDS_TEXT = (
+    "CAST([CAST({s}.count AS DOUBLE), {s}.min, {s}.max] || list_transform({s}.centroids, lambda c: c.mean) || "
+    "list_transform({s}.centroids, lambda c: c.weight) AS VARCHAR)"
+)
+# The list of one is there to give the numbers a name, so that they are read once.
+_TEXT_CENTROIDS = (
+    "CASE WHEN {s} IS NOT NULL THEN list_transform([CAST({s} AS DOUBLE[])], lambda n: "
+    "{{'count': CAST(n[1] AS UBIGINT), "
+    "'min': n[2], 'max': n[3], 'centroids': list_transform(list_zip(n[4:3 + (len(n) - 3) // 2], "
+    "n[4 + (len(n) - 3) // 2:]), lambda c: {{'mean': c[1], 'weight': c[2]}})}})[1] END"
+)
 
 
 @dataclass(frozen=True)
@@ -192,7 +204,7 @@ def _approximate_quantile(call: _Call) -> _Made:
     """
     value, position = call.arguments
     try:
-        quantile = float(position.name if isinstance(position, exp.Literal) else "x")
+        quantile = float(position.name if isinstance(position, exp.Literal) else "")
     except ValueError:
         return "its quantile is no number; write one between 0 and 1, for several one column each"
     is_number = _NUMBER.fullmatch(call.result_type) is not None
@@ -201,10 +213,13 @@ def _approximate_quantile(call: _Call) -> _Made:
         x = f"CAST({_sql(value)} AS DOUBLE)"
         argument = exp.Var(this=f"CASE WHEN {x} = 0 THEN 0 ELSE sign({x}) * (ln(abs({x})) + {_LOG_SHIFT}) END")
         kind = "DOUBLE"
-    partial = exp.Anonymous(this="approx_quantile", expressions=[argument.copy(), position.copy()])
-    types, constants = f"'{kind}', 'FLOAT'", f", [NULL, {quantile}]"
-    merge = _merge("approx_quantile", types, constants)
-    state = State(_exported(_filtered(partial, call.where)), merge, _CENTROIDS)
+    # The digest is the same for all quantiles, so several of one value share it.
+    partial = exp.Anonymous(this="approx_quantile", expressions=[argument.copy(), exp.Literal.number("0.5")])
+    types = f"'{kind}', 'FLOAT'"
+    merge = _merge("approx_quantile", types, ", [NULL, 0.5]")
+    exported = _exported(_filtered(partial, call.where))
+    state = State(exported, merge, _CENTROIDS, _CENTROIDS_TEXT, _TEXT_CENTROIDS)
+    constants = f", [NULL, {quantile}]"
 
     def final(states: Sequence[str]) -> str:
         found = f"finalize(to_aggregate_state({_MENDED.format(s=states[0])}, 'approx_quantile', [{types}]{constants}))"
