@@ -163,10 +163,8 @@ class LiveViews:
         with self._changing:
             handle = self._handle(view)
             assert handle.plan is not None
-            self._end_rebuild(handle)
-            log = self._logs[handle.plan.description.stream]
-            handle.rebuilding = begin_rebuild(handle.plan, self._store, log, self._duck)
-            self._rebuild(log, [handle])
+            self._begin_rebuild(handle, handle.plan)
+            self._rebuild(self._logs[handle.plan.description.stream], [handle])
         self._notify()
 
     def confirm_reconciled(self, view: str, first: dt.date, last: dt.date, seal_offset: int) -> None:
@@ -212,38 +210,45 @@ class LiveViews:
         behind: dict[str, list[_Handle]] = {}
         with self._changing:
             for model in models:
-                handle = self._handles.setdefault(model.name, _Handle(model))
+                handle = self._handles.get(model.name) or _Handle(model)
                 try:
                     plan = self._plan(model, taken)
                     if self._set_up(handle, plan):
                         behind.setdefault(plan.description.stream, []).append(handle)
                 except ViewRefused as error:
                     handle.refused = str(error)
+                    self._add(model.name, handle)
                     _log.warning("live view refused: %s", error)
                     continue
                 taken.append(model.name)
                 handle.model, handle.plan, handle.refused = model, plan, ""
+                self._add(model.name, handle)
             self._handles = dict(sorted(self._handles.items()))
             for stream, handles in behind.items():
                 self._follow(self._logs[stream], handles)
 
+    def _add(self, name: str, handle: _Handle) -> None:
+        """Makes a view known, once there is something to say of it. Whoever asks meanwhile goes through the old dict."""
+        if name not in self._handles:
+            self._handles = {**self._handles, name: handle}
+
     def _set_up(self, handle: _Handle, plan: MergePlan) -> bool:
         """Gives the handle what keeps its rows by this plan; whether there is anything new to follow."""
         log = self._logs[plan.description.stream]
-        running = handle.rebuilding or handle.serving
+        running = next((view for view in (handle.rebuilding, handle.serving) if view and not view.closed), None)
         if running is not None and running.plan.description.definition_hash == plan.description.definition_hash:
             # The same rows; what else the model says holds from now on, and what had stopped is tried again.
             running.plan = replace(plan, batch_columns=running.plan.batch_columns)
-            follower = handle.rebuilder if handle.rebuilding else handle.follower
+            follower = handle.rebuilder if running is handle.rebuilding else handle.follower
             if follower is not None and follower.has_stopped(running):
                 follower.add(running)
-            return False
-        self._end_rebuild(handle)
+            return follower is None  # the store failed when it was to be followed
         serving = handle.serving
         if serving is not None and serving.plan.description.definition_hash == plan.description.definition_hash:
-            return False  # back to what serves
+            self._end_rebuild(handle)  # back to what serves
+            return False
         if serving is not None:
-            handle.rebuilding = begin_rebuild(plan, self._store, log, self._duck)
+            self._begin_rebuild(handle, plan)
             return True
         view = set_up(plan, self._store, log, self._duck)
         if is_rebuilding(view):
@@ -254,7 +259,8 @@ class LiveViews:
         return True
 
     def _remove(self, name: str) -> None:
-        handle = self._handles.pop(name)
+        handle = self._handles[name]
+        self._handles = {other: each for other, each in self._handles.items() if other != name}
         self._end_rebuild(handle)
         if handle.serving is not None:
             handle.serving.close()
@@ -275,12 +281,20 @@ class LiveViews:
             if not keep_all:
                 self._drop(name)
 
+    def _begin_rebuild(self, handle: _Handle, plan: MergePlan) -> None:
+        """A rebuild in place of one that is under way, which goes on when the store fails."""
+        old = handle.rebuilding
+        new = begin_rebuild(plan, self._store, self._logs[plan.description.stream], self._duck)
+        if old is not None:
+            old.close()
+        handle.rebuilding, handle.rebuilder = new, None
+
     def _end_rebuild(self, handle: _Handle) -> None:
-        view, handle.rebuilding, handle.rebuilder = handle.rebuilding, None, None
-        if view is not None:
-            view.close()
+        if handle.rebuilding is not None:
+            handle.rebuilding.close()
             with self._store.write() as transaction:
-                transaction.drop(view.name + REBUILD)
+                transaction.drop(handle.rebuilding.name + REBUILD)
+        handle.rebuilding, handle.rebuilder = None, None
 
     # Following.
 

@@ -70,7 +70,8 @@ def _from_table(
     watch: ViewWatch, build: str, offset: int, transaction: ReadTransaction, duck: Any
 ) -> ViewChanges | None:
     stored = transaction.load(watch.view)
-    assert stored is not None, "a view that is watched is in the store"
+    if stored is None:  # it was removed since it was asked for
+        return None
     reached = stored.checkpoint.offset
     reset = build != stored.build
     if not reset and reached <= offset:

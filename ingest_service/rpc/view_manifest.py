@@ -10,6 +10,7 @@ otherwise what was applied since then stays. The file may be `live/manifest.json
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,7 @@ class ViewManifest:
 
     def _is_new(self) -> bool:
         """Whether --manifest names another file, and one that was not taken yet."""
-        if self._given is None or self._given.absolute() == self._path.absolute():
+        if self._given is None or os.path.realpath(self._given) == os.path.realpath(self._path):
             return False
         return not self._mark.is_file() or self._read(self._mark) != _digest(self._read(self._given))
 

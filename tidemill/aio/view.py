@@ -62,7 +62,7 @@ class AsyncView:
         self,
         *,
         where: Iterable[Condition] = (),
-        resume: str = "",
+        resume: str | None = None,
         only_new: bool = False,
         arrow: bool | None = None,
         **equal: object,

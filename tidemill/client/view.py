@@ -122,7 +122,7 @@ class View:
         self,
         *,
         where: Iterable[Condition] = (),
-        resume: str = "",
+        resume: str | None = None,
         only_new: bool = False,
         arrow: bool | None = None,
         **equal: object,
@@ -137,7 +137,11 @@ class View:
         Raises BadQuery at once; NotFound, RequestRefused and ServiceUnavailable when iterated over.
         """
         request = views_pb2.WatchViewRequest(
-            view=self.name, filters=_filters(where, equal), resume=resume, only_new=only_new, format=_format(arrow)
+            view=self.name,
+            filters=_filters(where, equal),
+            resume=resume or "",
+            only_new=only_new,
+            format=_format(arrow),
         )
         return Watch(self._service.WatchView, request, self._connection.address, self._retry_for_s)
 

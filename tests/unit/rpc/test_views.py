@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import itertools
 import random
 import threading
 import time
@@ -33,8 +34,7 @@ from unit.rpc.view_service import (
 import tidemill
 from ingest_service.access import KeyFile, Right
 from ingest_service.access.key import new_key
-from ingest_service.rpc import view_manifest, views, watching, writing
-from ingest_service.rpc.commits import Commits
+from ingest_service.rpc import commits, view_manifest, view_parts, views, watching, writing
 from ingest_service.rpc.server import STOP_GRACE_S
 from tidemill.v1 import views_pb2
 
@@ -314,9 +314,11 @@ def test_an_answer_that_no_message_holds_says_what_to_do(served: ServedViews, mo
         assert len(view.query(limit=1, arrow=arrow)) == 1
 
 
-def commits_of(served: ServedViews) -> Commits:
+def commits_of(served: ServedViews) -> commits.Commits:
     """What wakes this service's watchers."""
-    found = [each for each in gc.get_objects() if type(each) is Commits and each._views is served.service._views]
+    found = [
+        each for each in gc.get_objects() if type(each) is commits.Commits and each._views is served.service._views
+    ]
     assert len(found) == 1
     return found[0]
 
@@ -354,34 +356,89 @@ def test_a_thousand_idle_watchers_cost_no_threads(served: ServedViews) -> None:
     assert watching_of(served)._held_bytes == 0
 
 
+def test_watchers_that_ask_the_same_share_the_answer(served: ServedViews, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Counted(view_parts.Answer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(1)
+
+    monkeypatch.setattr(watching, "Answer", Counted)
+    served.rows("by_country", served.send({}))
+    calls = [served.watch("by_country") for _ in range(50)]
+    for call in calls:
+        next(call)
+    eventually(lambda: watchers(served) == 50)
+    made.clear()
+    served.send({"country": "Spain"})
+    assert {next(call).offset for call in calls} == {2}
+    assert 1 <= len(made) <= -(-50 // commits.AT_ONCE)
+    for call in calls:
+        call.cancel()
+
+
 def test_a_watcher_that_never_reads_holds_little_and_gets_all_later(
     served: ServedViews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "STALL_S", 0.05)
+    monkeypatch.setattr(writing, "STALL_S", 0.2)
     monkeypatch.setattr(watching, "HELD_BYTES_MAX", 2 << 20)
+    covered = 0
     for start in range(0, 200, 20):
         covered = served.send(*({"country": f"C{start + number:03}", "note": "x" * 100_000} for number in range(20)))
     served.rows("by_country", covered)
-    # Each asks for something of its own: none shares an answer.
+    # Each asks for something of its own: none shares an answer of 20 MB.
     filters = [[views_pb2.Filter(column="units", operator=4, value=str(1000 + number))] for number in range(10)]
     calls = [served.watch("by_country", filters=each, format=ARROW) for each in filters]
+    firsts = [next(call) for call in calls]
     held = watching_of(served)
-    # Answers of 20 MB each wait for nobody to read them.
-    for call in calls:
-        assert not call.done()
-    eventually(lambda: 0 < held._held_bytes <= 2 << 20 or not held._held_bytes)
+    eventually(lambda: held._held_bytes <= 2 << 20)
     begun = time.monotonic()
     served.rows("by_country", served.send({"country": "new"}))
     assert time.monotonic() - begun < 30
-    for call in calls:
+    resets = 0
+    for first, call in zip(firsts, calls, strict=True):
         countries: set[str] = set()
-        for response in call:
+        for response in itertools.chain([first], call):
             countries |= {row["country"] for row in table(response)}
+            resets += response.reset
             if response.resume and response.offset == 201:
                 break
         assert len(countries) == 201
         call.cancel()
+    # What was given up was asked for anew.
+    assert resets > len(calls)
     eventually(lambda: held._held_bytes == 0)
+
+
+def test_questions_are_answered_while_views_come_and_go(served: ServedViews) -> None:
+    covered = served.send({}, {"country": "Spain"})
+    served.rows("by_country", covered)
+    done = threading.Event()
+
+    def ask() -> int:
+        asked = 0
+        while not done.is_set():
+            asked += 1
+            assert "by_country" in [view.view for view in served.tm.views()]
+            assert len(served.tm.view("by_country").query()) == 2
+            try:
+                with served.tm.view("by_minute").watch() as watch:
+                    assert len(next(watch)) in (0, 2)
+                served.tm.view("by_minute").query()
+            except tidemill.NotFound:
+                pass
+        return asked
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+        try:
+            for _ in range(10):
+                apply(served, {"by_country": BY_COUNTRY})
+                apply(served, {**VIEWS, **{f"more_{number}": BY_MINUTE for number in range(5)}})
+        finally:
+            done.set()
+        assert all(each.result(60) for each in asking)
 
 
 def test_a_service_that_stops_tells_its_watchers(tmp_path: Path) -> None:
