@@ -151,10 +151,11 @@ def timestamp(time_us: int | None) -> timestamp_pb2.Timestamp | None:
     return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest_us * 1000)
 
 
-def arrow_rows(table: pa.Table) -> bytes:
-    """Rows as one Arrow IPC stream."""
+def arrow_rows(table: pa.Table, *, compressed: bool = False) -> bytes:
+    """Rows as one Arrow IPC stream; uncompressed, every Arrow library reads it."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression="zstd" if compressed else None)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue().to_pybytes())
 

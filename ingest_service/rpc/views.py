@@ -78,7 +78,7 @@ class ViewServicer(views_pb2_grpc.ViewServiceServicer):
         query = query_of(request)
         arrow = request.format == views_pb2.ROW_FORMAT_ARROW
         result = await self._result(query)
-        return await self._run(partial(_response, result, query.view, arrow=arrow))
+        return await self._run(partial(_response, result, query, arrow=arrow))
 
     async def _result(self, query: ViewQuery) -> ViewResult:
         """The answer, as soon as the view is there: whoever waits for it holds no thread.
@@ -166,18 +166,20 @@ class ViewServicer(views_pb2_grpc.ViewServiceServicer):
         return await asyncio.get_running_loop().run_in_executor(self._queries, function)
 
 
-def _response(result: ViewResult, view: str, *, arrow: bool) -> views_pb2.QueryViewResponse:
+def _response(result: ViewResult, query: ViewQuery, *, arrow: bool) -> views_pb2.QueryViewResponse:
     response = views_pb2.QueryViewResponse(
         columns=column_messages(result.columns), offset=result.offset, watermark=timestamp(result.watermark_us)
     )
     if arrow:
-        response.arrow = arrow_rows(result.table)
+        # A sealed copy is asked for as a whole, by the daily run: a million rows fit that way.
+        response.arrow = arrow_rows(result.table, compressed=query.sealed is not None)
     else:
         response.values.extend(value_rows(result.table))
     size_bytes = response.ByteSize()
     if size_bytes > RESPONSE_BYTES_MAX:
         raise BadRequest(
             f"the answer has {result.table.num_rows} rows and {size_bytes >> 20} MiB, more than "
-            f"{RESPONSE_BYTES_MAX >> 20}: ask for less with filters or limit, or watch {view}, which comes part by part"
+            f"{RESPONSE_BYTES_MAX >> 20}: ask for less with filters or limit, or watch {query.view}, which comes part "
+            "by part"
         )
     return response
