@@ -115,10 +115,9 @@ class SealedCopies:
             wait_s = min(max(self._deadline_s - self._now_s(), 1.0), _SEALED_WAIT_S_MAX)
             return self._client.view(status.view).sealed(run.first, run.last, seal_offset, wait_s=wait_s)
         except (NotFound, RequestRefused) as error:
-            # Rebuilt, or made, from a log that had dropped the seal's record already.
             raise NotComparable(
-                f"{status.view} has no copy of the seal at offset {seal_offset:,} ({error}): run the day again from "
-                "seal on, and it has one"
+                f"{status.view}: its copy of the seal at offset {seal_offset:,} cannot be had: {error}. If there is none, "
+                "the view was made anew from a log that no longer has the seal's record: run the day again from seal on"
             ) from error
 
 

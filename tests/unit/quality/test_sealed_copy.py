@@ -117,7 +117,7 @@ def test_a_model_that_the_service_does_not_know_is_named():
 
 @pytest.mark.parametrize("error", [NotFound("no copy", "NOT_FOUND"), RequestRefused("not sealed", "INVALID_ARGUMENT")])
 def test_a_copy_that_does_not_exist_asks_for_another_seal(error: TidemillError):
-    with pytest.raises(NotComparable, match=r"no copy of the seal at offset 40 \(.*\): run the day again") as caught:
+    with pytest.raises(NotComparable, match=r"the seal at offset 40 cannot be had: .* run the day again") as caught:
         Service(FOLLOWING, copy=error).take()
     assert not caught.value.retryable
 
