@@ -116,8 +116,8 @@ class SealedCopies:
             return self._client.view(status.view).sealed(run.first, run.last, seal_offset, wait_s=wait_s)
         except (NotFound, RequestRefused) as error:
             raise NotComparable(
-                f"{status.view}: its copy of the seal at offset {seal_offset:,} cannot be had: {error}. If there is none, "
-                "the view was made anew from a log that no longer has the seal's record: run the day again from seal on"
+                f"{status.view}: its copy of the seal at offset {seal_offset:,} cannot be had: {error}. If there is "
+                "none, the view was made anew from a log without the seal's record: run the day again from seal on"
             ) from error
 
 
