@@ -226,7 +226,8 @@ def _approximate_quantile(call: _Call) -> _Made:
         if not is_number:
             return found
         back = f"CASE WHEN abs({found}) < 0.5 THEN 0 ELSE sign({found}) * exp(abs({found}) - {_LOG_SHIFT}) END"
-        return f"CAST({back} AS {call.result_type})"
+        # The largest numbers may come back larger by a part in 10¹², than their type can hold.
+        return f"coalesce(TRY_CAST({back} AS {call.result_type}), CAST(({back}) * (1 - 1e-9) AS {call.result_type}))"
 
     return Aggregate((state,), final, _exact, _bounds(call, quantile, is_number=is_number))
 

@@ -209,28 +209,29 @@ class LiveViews:
         taken: list[str] = []
         behind: dict[str, list[_Handle]] = {}
         with self._changing:
-            for model in models:
-                handle = self._handles.get(model.name) or _Handle(model)
-                try:
-                    plan = self._plan(model, taken)
-                    if self._set_up(handle, plan):
-                        behind.setdefault(plan.description.stream, []).append(handle)
-                except ViewRefused as error:
-                    handle.refused = str(error)
+            try:
+                for model in models:
+                    handle = self._handles.get(model.name) or _Handle(model)
+                    try:
+                        plan = self._plan(model, taken)
+                        if self._set_up(handle, plan):
+                            behind.setdefault(plan.description.stream, []).append(handle)
+                    except ViewRefused as error:
+                        handle.refused = str(error)
+                        self._add(model.name, handle)
+                        _log.warning("live view refused: %s", error)
+                        continue
+                    taken.append(model.name)
+                    handle.model, handle.plan, handle.refused = model, plan, ""
                     self._add(model.name, handle)
-                    _log.warning("live view refused: %s", error)
-                    continue
-                taken.append(model.name)
-                handle.model, handle.plan, handle.refused = model, plan, ""
-                self._add(model.name, handle)
-            self._handles = dict(sorted(self._handles.items()))
-            for stream, handles in behind.items():
-                self._follow(self._logs[stream], handles)
+            finally:  # what was set up before the store failed is followed
+                for stream, handles in behind.items():
+                    self._follow(self._logs[stream], handles)
 
     def _add(self, name: str, handle: _Handle) -> None:
-        """Makes a view known, once there is something to say of it. Whoever asks meanwhile goes through the old dict."""
+        """Makes a view known, once there is something to say of it. Who asks meanwhile goes through the old dict."""
         if name not in self._handles:
-            self._handles = {**self._handles, name: handle}
+            self._handles = dict(sorted({**self._handles, name: handle}.items()))
 
     def _set_up(self, handle: _Handle, plan: MergePlan) -> bool:
         """Gives the handle what keeps its rows by this plan; whether there is anything new to follow."""
@@ -243,7 +244,7 @@ class LiveViews:
             if follower is not None and follower.has_stopped(running):
                 follower.add(running)
             return follower is None  # the store failed when it was to be followed
-        serving = handle.serving
+        serving = handle.serving if running is not None else None
         if serving is not None and serving.plan.description.definition_hash == plan.description.definition_hash:
             self._end_rebuild(handle)  # back to what serves
             return False
@@ -260,11 +261,11 @@ class LiveViews:
 
     def _remove(self, name: str) -> None:
         handle = self._handles[name]
-        self._handles = {other: each for other, each in self._handles.items() if other != name}
-        self._end_rebuild(handle)
-        if handle.serving is not None:
-            handle.serving.close()
+        for view in (handle.rebuilding, handle.serving):
+            if view is not None:
+                view.close()
         self._drop(name)
+        self._handles = {other: each for other, each in self._handles.items() if other != name}
 
     def _drop(self, name: str) -> None:
         with self._store.write() as transaction:

@@ -7,7 +7,10 @@ transaction writes (rows, states, checkpoint) is there as a whole or not at all.
 from __future__ import annotations
 
 import datetime as dt
+import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +24,8 @@ from ingest_service.errors import ConfigError, StorageError
 from ingest_service.live.description import ViewDescription
 from ingest_service.live.statements import Statements
 from ingest_service.live.tables import REBUILD, ViewTables, bookkeeping, checkpoints, reconciled, seals
+
+_log = logging.getLogger(__name__)
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _KEYS_AT_ONCE = 500  # bound parameters of one statement; SQLite's oldest limit is 999
@@ -80,9 +85,29 @@ class Store:
         self._writing = threading.Lock()  # SQLite has one writer; waiting here is fairer than its busy loop
         self._insert = _INSERTS[self.engine.dialect.name]
         self._statements: dict[sa.Table, Statements] = {}
+        try:
+            self._prepare()
+        except StorageError as error:
+            if not _is_damaged(error):
+                raise
+            self._set_aside()
+            self._prepare()
+
+    def _prepare(self) -> None:
         with self.write() as transaction:
             transaction.drop_older_format()
             bookkeeping.create_all(transaction.connection)
+
+    def _set_aside(self) -> None:
+        """Renames a damaged SQLite file: all that is in it can be made again from log and lake."""
+        self.engine.dispose()
+        file = Path(str(self.engine.url.database))
+        aside = file.with_name(f"{file.name}.damaged-{time.time_ns()}")
+        _log.error("the live views' store %s is damaged; it is kept as %s, and all views are rebuilt", file, aside.name)
+        for suffix in ("-wal", "-shm", ""):
+            part = file.with_name(file.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
 
     @contextmanager
     def write(self) -> Iterator[WriteTransaction]:
@@ -383,6 +408,12 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("tidemill_begin", "BEGIN"))
+
+
+def _is_damaged(error: StorageError) -> bool:
+    """Whether SQLite says that the file is no database, or that its pages do not fit together."""
+    cause = getattr(error.__cause__, "orig", None)
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 @contextmanager
