@@ -4,7 +4,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from support.lakes import payments
 
 from quality.balance import balance_lake, balance_staging
@@ -41,6 +41,24 @@ def test_equal_counts_balance_although_events_came_after_the_seal(config: DayCon
         "payments: seal offset 4 = lake rows below it 4",
         "payments: seal offset 4 = different offsets below it 4",
         "payments: appended on 2011-12-05 4 = lake rows 4",
+    ]
+
+
+def test_a_stream_that_never_had_an_event_balances(config: DayConfig, run: Run, tmp_path: Path):
+    uri = str(tmp_path / "empty")
+    DeltaTable.create(uri, payments(0, []).schema, partition_by=["event_date"])
+    counts = dict.fromkeys(run.streams["payments"].counts, 0) | {"appended_by_date": {}}
+    texts = [
+        line["text"]
+        for line in balance_lake(
+            config, with_pin(run, seal_offset=0, lake_uri=uri, lake_version=0, lake_offset=0, counts=counts)
+        )
+    ]
+    assert texts[2:] == [
+        "payments: appended 0 = lake rows 0",
+        "payments: seal offset 0 = lake rows below it 0",
+        "payments: seal offset 0 = different offsets below it 0",
+        "payments: appended on 2011-12-05 0 = lake rows 0",
     ]
 
 

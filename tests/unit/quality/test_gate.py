@@ -81,6 +81,15 @@ def test_a_check_that_cannot_be_made_stops_the_day(check: Check):
         check(e.ExpectColumnValuesToNotBeNull(column="no_such_column", severity=WARN))
 
 
+def test_without_any_suite_nothing_is_checked_and_the_day_goes_on(config: DayConfig, run: Run, tmp_path: Path):
+    # As on a project none of whose streams has had an event.
+    with duckdb.connect(str(tmp_path / "nothing.duckdb")):
+        pass
+    assert run_suites(config, run, tmp_path / "nothing.duckdb", []) == {
+        "verdict": "passed", "checks": 0, "warnings": [],
+    }  # fmt: skip
+
+
 def test_the_database_is_let_go_and_the_results_are_kept(check: Check, config: DayConfig, tmp_path: Path):
     import great_expectations.expectations as e
 
