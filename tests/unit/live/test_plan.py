@@ -132,8 +132,10 @@ ACCEPTED = [
         "invoiced_at",
     ),
     (
-        "with a as (select t.* from $ t) select (event_date) as d, first(country order by _offset) from a "
-        "group by (event_date)",
+        (
+            "with a as (select t.* from $ t) select (event_date) as d, first(country order by _offset) from a "
+            "group by (event_date)"
+        ),
         ("d",),
         "d",
     ),

@@ -191,6 +191,6 @@ def test_options_that_are_wrong_are_refused(kit: Any) -> None:
         model = parse_manifest(text.replace('"config": {"materialized"', config + '"materialized"', 1).encode())[0]
         assert message in model.options.problem
         views = LiveViews(Store(kit.url), {"order_lines": kit.log}, SystemClock())
-        views._put([model])
+        views._roster.put([model])
         assert message in views.status()[0].error
         views.close()
