@@ -80,7 +80,7 @@ class Aggregates:
 
     def _argument(self, *kinds: str) -> tuple[str, str]:
         kind = self._rng.choice(kinds or KINDS)
-        depth = self._rng.choice((0, 0, 1, 2))
+        depth = self._rng.choice((0, 0, 0, 1, 2))
         return self._expressions.of(kind, depth), kind
 
     def _filter(self) -> str:
@@ -88,7 +88,8 @@ class Aggregates:
         if self._rng.random() < 0.7:
             return ""
         self._features["filter"] += 1
-        return self._expressions.of(BOOL, 2)
+        condition = self._expressions.of(BOOL, 2)
+        return self._expressions.mostly(condition) if self._rng.random() < 0.6 else condition
 
     def _call(self, name: str, argument: str, kind: str) -> Call:
         return Call(_filtered(f"{self._written(name)}({argument})", self._filter()), kind)

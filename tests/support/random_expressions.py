@@ -106,6 +106,11 @@ class Expressions:
             if any(column.name.lower() in sql.lower() for column in self.columns):
                 return sql, kind
 
+    def mostly(self, condition: str) -> str:
+        """A condition that holds for three events in four, and where the given one does."""
+        columns = [column for column in self.columns if column.kind in {INT, STR}]
+        return f"({condition}) or hash({self.write(self._rng.choice(columns))}) % 4 <> 0" if columns else condition
+
     def leaf(self, kind: str) -> str:
         """A column, or a literal where there is none."""
         fitting = [column for column in self.columns if column.kind == kind]

@@ -49,6 +49,7 @@ COLUMNS = (
     Column("event_date", DATE),
 )
 """The stream's columns, its system columns included."""
+_SHARED = {"small", "ratio", "gift", "customer_id", "country", "note", "event_date", "region", "zone", "segment"}
 _SEED_KINDS = {"varchar": STR, "integer": INT, "bigint": INT, "decimal(6,3)": DEC, "date": DATE, "double": DBL}
 _SEED_KINDS |= {"boolean": BOOL}
 _ODD_NAMES = ("order", "Größe", "a b", 'in"ner', "sum", "Mixed", "group", "x")
@@ -419,7 +420,9 @@ class RandomModels:
             window = self._rng.choice(_OTHER_WINDOWS)
             return window.format(expressions.write(times[0])), INT if "extract" in window else TIME, "other"
         if chance < 0.75:
-            column = self._rng.choice(expressions.columns)
+            # A group of one event shows little of how states are merged.
+            shared = [column for column in expressions.columns if column.name in _SHARED]
+            column = self._rng.choice(shared if shared and self._rng.random() < 0.7 else expressions.columns)
             return expressions.write(column), column.kind, ""
         self._features["group expression"] += 1
         return *expressions.varying(), ""
@@ -437,11 +440,11 @@ class RandomModels:
     def _aggregate(self, aggregates: Aggregates, groups: list[Column], number: int) -> Item:
         rng, name = self._rng, f"a{number}"
         chance = rng.random()
-        if chance < 0.6 or "expression over aggregates" in self._off:
+        if chance < 0.7 or "expression over aggregates" in self._off:
             call = aggregates.call()
             return Item(call.sql, name, call=call, scale=call.scale)
         self._features["expression over aggregates"] += 1
-        if chance < 0.7:
+        if chance < 0.78:
             return self._inexact_expression(aggregates, name)
         calls = [aggregates.call(exact=True) for _ in range(rng.randint(1, 3))]
         # Of doubles the sign of a zero may differ, and so may what is computed from it.
@@ -478,7 +481,7 @@ class RandomModels:
         # Most conditions that come out of the grammar keep hardly any row; one that rarely holds is joined by OR.
         condition = expressions.of(BOOL, 3)
         if self._rng.random() < 0.85:
-            condition = f"({condition}) or hash({expressions.leaf(self._rng.choice((INT, STR)))}) % 4 <> 0"
+            condition = expressions.mostly(condition)
         return f"{self._gap()}{self._word('where')} {condition}"
 
     def _with(self, ctes: Sequence[str]) -> str:

@@ -96,6 +96,21 @@ class Warehouse:
             return str(error).splitlines()[0]
         return ""
 
+    def fails(self, sql: str) -> bool:
+        """Whether a query fails over the rows that are there, if all of it is computed.
+
+        The optimizer leaves out what it can foresee, such as an aggregate of which only a constant is shown.
+        """
+        duck = self._duck.cursor()
+        try:
+            duck.execute("PRAGMA disable_optimizer")
+            duck.sql(sql).to_arrow_table()
+        except duckdb.Error:
+            return True
+        finally:
+            duck.close()
+        return False
+
     def close(self) -> None:
         """Lets go of it."""
         self._duck.close()
@@ -278,11 +293,10 @@ class Play:
     def _check_fault(self, offset: int) -> None:
         """Live stands still at a row with which batch fails, too."""
         self._warehouse.fill(self._log.table(offset + 1))
-        try:
-            self._warehouse.query(self.model.sql)
-        except duckdb.Error:
-            return
-        raise Disagreement(f"live stopped ({self.stopped}), and batch does not fail with the row at {offset}")
+        # An average is kept as a sum, which overflows at the limits of DECIMAL(38), a little before DuckDB's own does.
+        as_sums = self.model.sql.replace("avg(", "sum(").replace("mean(", "sum(")
+        if not self._warehouse.fails(self.model.sql) and not self._warehouse.fails(as_sums):
+            raise Disagreement(f"live stopped ({self.stopped}), and batch does not fail with the row at {offset}")
 
 
 class Stage:

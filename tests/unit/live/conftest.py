@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.agreement import compare
 
 from ingest_service.live.duck import open_duck
 from ingest_service.live.lifecycle import set_up
@@ -199,16 +199,8 @@ class Kit:
     ) -> int:
         """Compares a view with DuckDB over the log's rows below an offset; gives the number of rows compared."""
         live, batch = self.rows(view, sealed), self.batch(sql, self.log.table(below))
-        assert live.schema.names == batch.schema.names
-        assert live.schema.types == batch.schema.types
-        tolerances = {c.name: c.relative_tolerance for c in self.plan(sql).description.columns}
-        keys = [i for i, name in enumerate(live.schema.names) if tolerances[name] == 0]
-        left, right = _sorted(live, keys), _sorted(batch, keys)
-        assert len(left) == len(right), f"{len(left)} rows live, {len(right)} rows in batch"
-        for a, b in zip(left, right, strict=True):
-            for name, x, y in zip(live.schema.names, a, b, strict=True):
-                assert _same(x, y, tolerances[name]), f"{name}: live {x!r}, batch {y!r}, in the row {b}"
-        return len(right)
+        description = self.plan(sql).description
+        return compare(live, batch, description.columns, description.group_columns)
 
     def manifest(self, models: dict[str, str], *, materialized: str = "table") -> Path:
         """A dbt manifest with these models, by name."""
@@ -234,27 +226,6 @@ class Kit:
         row = {"event_id": "e", "quantity": 1, "unit_price": 1, "weight": 1.0, "customer_id": 1, "country": "France"}
         row |= {"invoiced_at": START + dt.timedelta(minutes=minute)} | values
         return row | {"unit_price": Decimal(row["unit_price"])}
-
-
-def _sorted(table: pa.Table, keys: list[int]) -> list[tuple[Any, ...]]:
-    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    return sorted(rows, key=lambda row: [_text(row[i]) for i in keys])
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return "nan" if math.isnan(value) else repr(value + 0.0)  # -0.0 + 0.0 is 0.0
-    return repr(value)
-
-
-def _same(x: Any, y: Any, tolerance: float) -> bool:
-    if x is None or y is None or isinstance(x, str):
-        return x == y
-    if isinstance(x, float):
-        if math.isnan(x) or math.isnan(y) or math.isinf(x) or math.isinf(y):
-            return x == y or (math.isnan(x) and math.isnan(y))
-        return abs(x - y) <= tolerance * abs(y)
-    return bool(x == y)
 
 
 @pytest.fixture(scope="session")
