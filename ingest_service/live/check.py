@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -101,6 +102,15 @@ def checked(manifest: Path, proto: Path, names: Sequence[str] = ()) -> Iterator[
             yield line
 
 
+def keep_stdout() -> None:
+    """Keep this process's stdout for what Python writes; what else is written there goes to stderr.
+
+    DuckDB takes `python -m` of a module below a package that imports it for a notebook, and shows its progress there.
+    """
+    sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+
 def accepted_as(model: LiveModel, description: ViewDescription) -> Line:
     """What a model's view would be."""
     return {
@@ -152,4 +162,5 @@ def refused(model: LiveModel, problem: str) -> Line:
 
 
 if __name__ == "__main__":
+    keep_stdout()
     sys.exit(main())

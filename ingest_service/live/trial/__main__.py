@@ -31,6 +31,7 @@ from sqlglot import exp
 
 from ingest_service.contracts import Contract, load_contracts
 from ingest_service.errors import ConfigError, IngestError
+from ingest_service.live.check import keep_stdout
 from ingest_service.live.duck import open_duck
 from ingest_service.live.manifest import LiveModel, read_manifest, relation_of
 from ingest_service.live.trial.events import EventMaker, NoEvents, as_sample
@@ -157,4 +158,5 @@ def _say(line: Line) -> None:
 
 
 if __name__ == "__main__":
+    keep_stdout()
     sys.exit(main())
