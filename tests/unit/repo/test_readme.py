@@ -46,6 +46,7 @@ def service(tmp_path_factory):
         (work / "order_lines.csv").write_text(CSV, encoding="utf-8")
         write_shop(work / "shop.parquet")
         (work / "proto").symlink_to(ROOT / "proto")
+        (work / "dbt_project").symlink_to(ROOT / "dbt_project")
         yield made
     finally:
         made.stop()
