@@ -50,6 +50,8 @@ class _Seen:
 
     def when(self, place: int) -> float:
         """When a place had been reached for the first time."""
+        if not self.places or self.places[-1] < place:
+            raise RuntimeError(f"expected to see up to {place} within {_WAIT_S:.0f} s, saw {self.places[-1:]}")
         return self.at_s[bisect.bisect_left(self.places, place)]
 
 
@@ -115,8 +117,8 @@ def _ours_ms(rate: int) -> tuple[list[float], list[float]]:
             acks.put(stream.send_many(rows))
         for thread in threads:
             thread.join(_WAIT_S)
-            if thread.is_alive():
-                raise RuntimeError(f"expected {total} rows to be visible, came {seen.places[-1:]}")
+        if len(acked.places) != len(ticks):
+            raise RuntimeError(f"expected {len(ticks)} acks within {_WAIT_S:.0f} s, came {len(acked.places)}")
     first = _WARM_S * _TICKS_A_S
     shown = [seen.when(offset) for offset in acked.places]
     from_due = [1000 * (at_s - begin_s - number / _TICKS_A_S) for number, at_s in enumerate(shown)]
