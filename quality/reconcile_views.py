@@ -19,7 +19,7 @@ from quality.errors import LakeFailed, ReconciliationFailed, ServiceFailed
 from quality.files import write_atomically
 from quality.lake import pinned_query
 from quality.live_models import LiveModel, applied_seeds, load_live_models
-from quality.reconcile import Comparison, compare_view, expiry
+from quality.reconcile import Comparison, compare_view, expiry, has_expired
 from quality.run import Run
 from quality.sealed_copy import NotComparable, SealedCopies
 from quality.service import connected
@@ -63,8 +63,7 @@ def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
     try:
         with connected(config) as client:
             for name in agreed:
-                seal_offset = run.streams[result["views"][name]["stream"]].seal_offset
-                client.view(name).confirm_reconciled(run.first, run.last, seal_offset)
+                _confirm(client, run, name, run.streams[result["views"][name]["stream"]].seal_offset)
     except ServiceFailed as error:
         raise ServiceFailed(
             f"live and batch agree, but the service could not be told ({error}); until it is, no old window of the "
@@ -72,6 +71,18 @@ def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
             error.code,
             retryable=True,
         ) from error
+
+
+def _confirm(client: Client, run: Run, name: str, seal_offset: int) -> None:
+    from tidemill import RequestRefused
+
+    view = client.view(name)
+    try:
+        view.confirm_reconciled(run.first, run.last, seal_offset)
+    except RequestRefused:
+        # It was told before, and since then the windows have left, and their copy with them.
+        if not has_expired(view.status(), run.end):
+            raise
 
 
 def report_file(config: DayConfig, run_id: str) -> Path:
