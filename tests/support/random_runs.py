@@ -25,7 +25,8 @@ from ingest_service.log.records import Entry, Rows, with_system_columns
 from support.agreement import Disagreement, Row, Yardstick, compare, is_between, rows_by_key
 from support.random_events import SCHEMA, SEEDS
 from support.random_expressions import quoted
-from support.random_models import SOURCE, Model, RandomModels
+from support.random_models import Model, RandomModels
+from support.random_relations import SOURCE
 from support.random_steps import Append, Event, Restart, SealDates, Step
 from support.shrink import shrink
 

@@ -134,7 +134,7 @@ def test_a_failing_life_is_told_in_few_rows(
     """What a developer gets of a failure: the seed, the SQL, and hardly more rows and columns than it takes."""
     monkeypatch.setattr("support.random_runs.Play._check_bounds", fail_above_three)
     models = RandomModels(random.Random(1))
-    with pytest.raises(Disagreement, match="seed here: four groups") as raised:
+    with pytest.raises(Disagreement, match="seed here: Disagreement: four groups") as raised:
         stage.check(
             "here", next(m for m in iter(models.model, None) if m.grouping == "all"), random_steps(random.Random(1))
         )
