@@ -17,12 +17,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from integration.conftest import SALES_BY_MINUTE, live_manifest
 
 import tidemill
 import tidemill.aio
 from tidemill.cli import main
+from tidemill.v1 import views_pb2, views_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
 VIEW = [sys.executable, "-c", "import sys; from tidemill.cli import main; sys.exit(main())", "view"]
@@ -211,6 +213,18 @@ def test_asyncio_watches_too(ingest: Any, tm: tidemill.Client) -> None:
             assert [(each.view, each.change) for each in applied] == [("sales_by_minute", "same")]
 
     asyncio.run(run())
+
+
+@pytest.mark.soak
+def test_a_call_that_is_idle_for_long_keeps_its_connection(shared_ingest: Any) -> None:
+    """Its client asks now and then whether the service is still there: more often than gRPC's own rule allows."""
+    options = [("grpc.keepalive_time_ms", 11_000), ("grpc.http2.max_pings_without_data", 0)]
+    with grpc.insecure_channel(shared_ingest.address, options) as channel:
+        stub = views_pb2_grpc.ViewServiceStub(channel)
+        call = stub.WatchView(views_pb2.WatchViewRequest(view="sales_by_minute"), timeout=60)
+        with pytest.raises(grpc.RpcError) as ended:
+            list(call)
+        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def manifest_of(tmp_path: Path, sql: str, name: str = "sales_by_minute") -> bytes:
