@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import shutil
@@ -227,7 +228,16 @@ def service(own_project: Path) -> Iterator[str]:
         yield client.address
 
 
-def test_models_are_applied_changed_and_removed(own_project: Path, command: Command, service: str) -> None:
+class Terminal(io.StringIO):
+    """What somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_models_are_applied_changed_and_removed(
+    own_project: Path, command: Command, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = ("--address", service)
     code, out, _ = command(own_project, "view", "apply", "--check-only", *there)
     assert code == 0
@@ -243,6 +253,11 @@ def test_models_are_applied_changed_and_removed(own_project: Path, command: Comm
     assert code == 0
     assert f"in the service at {service}:" in out
     assert "changed by_region: rebuilt from the first event on while the old one serves" in out
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    code, _, err = command(own_project, "view", "apply", *there)
+    assert code == 1
+    assert "sales_by_minute: no longer among the models" in err
+    assert "nothing was applied" in err
     code, out, _ = command(own_project, "view", "apply", "--wait", "--json", *there)
     assert code == 1
     changes = {line["view"]: line["change"] for line in lines(out)}

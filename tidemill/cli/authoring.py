@@ -172,12 +172,11 @@ def _show_changes(changes: Iterable[AppliedView], *, as_json: bool) -> int:
 
 def _ask_before_removing(changes: Iterable[AppliedView]) -> None:
     removed = [each.view for each in changes if each.change is DefinitionChange.REMOVED]
-    if removed:
-        click.confirm(
-            f"{', '.join(removed)}: no longer among the models. Their tables are dropped, and can be rebuilt from the "
-            "events. Remove?",
-            abort=True,
-        )
+    if not removed:
+        return
+    dropped = "no longer among the models. Their tables are dropped, and can be rebuilt from the events. Remove?"
+    if not click.confirm(f"{', '.join(removed)}: {dropped}", err=True):
+        raise click.ClickException("nothing was applied")
 
 
 def _wait(tm: tidemill.Client, changes: Iterable[AppliedView], before: Mapping[str, str], *, as_json: bool) -> int:
