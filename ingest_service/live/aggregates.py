@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
+from ingest_service.live.column_types import doubles_text
+
 DOUBLE_TOLERANCE = 1e-9
 """Sums of doubles depend on the order of rows; live and batch may differ by this much, relative to batch."""
 SPREAD_TOLERANCE = 1e-6
@@ -27,9 +29,14 @@ _TEXT_REGISTERS = (
     "list_transform(string_split(substr({s}, 2), ''), lambda c: CAST(ascii(c) - 48 AS UTINYINT))}} END"
 )
 # A digest as one list of numbers: count, smallest, largest, the means, the weights; read sooner than a STRUCT's text.
-_CENTROIDS_TEXT = (
-    "CAST([CAST({s}.count AS DOUBLE), {s}.min, {s}.max] || list_transform({s}.centroids, lambda c: c.mean) || "
-    "list_transform({s}.centroids, lambda c: c.weight) AS VARCHAR)"
+_CENTROIDS_TEXT = doubles_text(
+    "[CAST({s}.count AS DOUBLE), {s}.min, {s}.max] || list_transform({s}.centroids, lambda c: c.mean) || "
+    "list_transform({s}.centroids, lambda c: c.weight)"
+)
+_SPREAD_TEXT = doubles_text("[CAST({s}.count AS DOUBLE), {s}.mean, {s}.dsquared]")
+_TEXT_SPREAD = (
+    "CASE WHEN {s} IS NOT NULL THEN list_transform([CAST({s} AS DOUBLE[])], lambda n: "
+    "{{'count': CAST(n[1] AS UBIGINT), 'mean': n[2], 'dsquared': n[3]}})[1] END"
 )
 # The list of one is there to give the numbers a name, so that they are read once.
 _TEXT_CENTROIDS = (
@@ -47,14 +54,14 @@ class State:
     partial: the aggregate that makes it from the rows of a batch.
     merge: the DuckDB aggregate that makes one of several; {s} is the state, {0}, {1} … those of the same aggregate.
     struct: the type to which a state of DuckDB's own is cast, to be kept.
-    text, parse: how it becomes text that the store keeps, and a value of {type} again.
+    text, parse: how it becomes text that the store keeps ("": as its type does), and a value of {type} again.
     is_count_of_set: the partial is a list of distinct values; the store keeps the set, and the state is its size.
     """
 
     partial: exp.Expression
     merge: str
     struct: str | None = None
-    text: str = "CAST({s} AS VARCHAR)"
+    text: str = ""
     parse: str = "CAST({s} AS {type})"
     is_count_of_set: bool = False
 
@@ -179,7 +186,9 @@ def _spread(function: str) -> Callable[[_Call], _Made]:
     """Variances and their roots: one state of all, Chan's parallel variance in DuckDB."""
 
     def make(call: _Call) -> _Made:
-        state = State(_exported(call.state("var_samp")), _merge("var_samp", "'DOUBLE'"), _SPREAD)
+        state = State(
+            _exported(call.state("var_samp")), _merge("var_samp", "'DOUBLE'"), _SPREAD, _SPREAD_TEXT, _TEXT_SPREAD
+        )
         return Aggregate(
             (state,),
             lambda s: f"finalize(to_aggregate_state({s[0]}, '{function}', ['DOUBLE']))",

@@ -75,9 +75,22 @@ def to_store(expression: str, form: StoreForm, whole_seconds: bool = False) -> s
     return expression
 
 
+def exact_text(expression: str, duckdb_type: str) -> str:
+    """DuckDB SQL whose text casts back to the same value of that type, NaN, infinities and minus zero included.
+
+    DuckDB 2.0 writes some doubles wrong when they are cast to VARCHAR (2⁸¹ as 2⁸²), but not with printf.
+    """
+    return f"printf('%.17g', {expression})" if duckdb_type == "DOUBLE" else f"CAST({expression} AS VARCHAR)"
+
+
+def doubles_text(expression: str) -> str:
+    """The same for a list of doubles, none of them NULL."""
+    return f"'[' || array_to_string(list_transform({expression}, lambda n: printf('%.17g', n)), ', ') || ']'"
+
+
 def canonical_text(expression: str, duckdb_type: str) -> str:
     """DuckDB SQL whose text is equal exactly for values that DuckDB groups together; NULL stays NULL."""
-    text = f"CAST({expression} AS VARCHAR)"
+    text = exact_text(expression, duckdb_type)
     if is_floating(duckdb_type):
         return f"CASE WHEN isnan({expression}) THEN 'nan' WHEN {expression} = 0 THEN '0' ELSE {text} END"
     return text

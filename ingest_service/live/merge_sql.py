@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from ingest_service.live.aggregates import Aggregate, State
-from ingest_service.live.column_types import canonical_text
+from ingest_service.live.column_types import canonical_text, exact_text
 from ingest_service.live.duck import PENDING, STATES
 from ingest_service.live.tree import normal_sql
 
@@ -48,6 +48,12 @@ class KeptState:
     def column(self) -> str:
         """Its column."""
         return f"_s{self.number}"
+
+    @property
+    def text(self) -> str:
+        """Its text, as the store keeps it."""
+        written = self.state.text
+        return written.format(s=self.column) if written else exact_text(self.column, self.merged_type)
 
     @property
     def merged_type(self) -> str:
@@ -91,9 +97,9 @@ def combine_sql(groups: Sequence[SelectItem], states: Sequence[KeptState]) -> st
 def text_sql(source: str, groups: Sequence[SelectItem], states: Sequence[KeptState]) -> str:
     """Rows of `typed_sql` as text, with `_key`; a set of distinct values as a list of texts."""
     columns = [_key_sql(groups)]
-    columns += [f"CAST({column} AS VARCHAR) AS {column}" for column in names("_g", groups)]
+    columns += [f"{exact_text(f'_g{i}', group.type)} AS _g{i}" for i, group in enumerate(groups)]
     for each in states:
-        value = each.state.text.format(s=each.column)
+        value = each.text
         if each.state.is_count_of_set:
             value = f"list_transform({each.column}, lambda v: {canonical_text('v', each.type.removesuffix('[]'))})"
         columns.append(f"{value} AS {each.column}")

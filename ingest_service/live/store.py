@@ -386,7 +386,13 @@ def _engine(url: str) -> sa.Engine:
             raise ConfigError(
                 f"the folder of the live views' store {parsed.database} cannot be made: {error}"
             ) from error
-    engine = sa.create_engine(parsed)
+    try:
+        engine = sa.create_engine(parsed)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the live views' store {parsed.render_as_string()} needs the driver {error.name}, which is not installed: "
+            "pip install 'tidemill[postgres]'"
+        ) from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)

@@ -1,6 +1,7 @@
 """All views of a manifest, with their threads."""
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -139,6 +140,7 @@ def test_a_changed_definition_is_rebuilt_while_the_old_one_serves(kit: Any) -> N
         kit.log.append([kit.line(0)])
         kit.log.seal(DAY)
         gate.open.set()
+        swapped(views)
         new = query(views, "sales", kit, sealed=SealedRange(DAY, DAY, 3)).table
         assert ("pieces" in new.column_names, new["lines"].to_pylist()) == (True, [3])
         kit.log.append([kit.line(1)])
@@ -147,6 +149,16 @@ def test_a_changed_definition_is_rebuilt_while_the_old_one_serves(kit: Any) -> N
         views.close()
     kit.assert_agrees(changed)
     assert tables(kit) == {*(f"sales{part}" for part in ("", "__state", "__distinct", "__sealed")), *BOOKKEEPING}
+
+
+def swapped(views: LiveViews) -> None:
+    """Waits until no view is being rebuilt: until then the old definition answers."""
+    grown = threading.Event()
+    end = views.listen(grown.set)
+    while any(status.rebuild_offset is not None for status in views.status()):
+        assert grown.wait(10)
+        grown.clear()
+    end()
 
 
 BOOKKEEPING = {"tidemill_views", "tidemill_seals", "tidemill_reconciled"}
@@ -197,6 +209,7 @@ def test_an_interrupted_rebuild_goes_on(kit: Any) -> None:
     assert "sales__rebuild" in tables(kit)
     kit.log.append([kit.line(0, quantity=-5)])
     with opened(kit, {"sales": changed}) as views:
+        swapped(views)
         assert query(views, "sales", kit).table["lines"].to_pylist() == [1]
     assert "sales__rebuild" not in tables(kit)
     kit.assert_agrees(changed)
