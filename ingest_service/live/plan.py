@@ -7,8 +7,8 @@
    does the same for what `keyed_sql` gave; where the store keeps sets of values, `pending_sql` gives text instead.
 
 Text is how a state is kept: it returns every value, NaN, infinities and the negative zero included. A view of events
-keeps no state: its `partial_sql` gives what the store takes. The SQL is built from the tree of the model's SQL; no value
-of an event becomes part of it.
+keeps no state: its `partial_sql` gives what the store takes. The SQL is built from the tree of the model's SQL; no
+value of an event becomes part of it.
 """
 
 from __future__ import annotations

@@ -386,6 +386,8 @@ def _engine(url: str) -> sa.Engine:
             raise ConfigError(
                 f"the folder of the live views' store {parsed.database} cannot be made: {error}"
             ) from error
+    if parsed.drivername == "postgresql":  # without a driver named: the one that the extra `postgres` brings
+        parsed = parsed.set(drivername="postgresql+psycopg2")
     try:
         engine = sa.create_engine(parsed)
     except ModuleNotFoundError as error:
