@@ -18,6 +18,7 @@ from ingest_service.live.roster import Handle, Roster
 from ingest_service.live.status import ViewChange, ViewPosition, ViewState, ViewStatus
 from ingest_service.live.store import ReadTransaction, Store
 from ingest_service.live.tables import ViewTables
+from ingest_service.live.view import LiveView
 from ingest_service.live.watch import ViewChanges, ViewWatch, changes
 
 
@@ -120,10 +121,14 @@ class LiveViews:
 
     def status(self) -> list[ViewStatus]:
         """Every live model of the manifest, by name; those that were refused with their reason."""
+        # Before the store is asked: a view may be swapped in meanwhile, and not be told as the old one that stays.
+        handles = [(name, handle, handle.state, handle.rebuilding) for name, handle in self._roster.handles.items()]
         with self._store.read() as transaction:
-            return [self._status(name, handle, transaction) for name, handle in self._roster.handles.items()]
+            return [self._status(*each, transaction) for each in handles]
 
-    def _status(self, name: str, handle: Handle, transaction: ReadTransaction) -> ViewStatus:
+    def _status(
+        self, name: str, handle: Handle, state: ViewState, rebuilding: LiveView | None, transaction: ReadTransaction
+    ) -> ViewStatus:
         stored = transaction.load(name) if handle.plan else None
         if stored is None or handle.plan is None:
             return ViewStatus(name, ViewState.REFUSED, error=handle.error)
@@ -132,7 +137,7 @@ class LiveViews:
         behind_ms = handle.follower.behind_ms(handle.serving) if handle.follower and handle.serving else 0
         return ViewStatus(
             view=name,
-            state=handle.state,
+            state=state,
             stream=description.stream,
             offset=at.offset,
             lag=lag,
@@ -144,7 +149,7 @@ class LiveViews:
             retain_s=handle.plan.options.retain_s,
             expired_before_us=at.expired_before_us,
             error=handle.error,
-            rebuild_offset=handle.rebuilding.offset if handle.rebuilding else None,
+            rebuild_offset=rebuilding.offset if rebuilding else None,
             definition_hash=description.definition_hash,
             columns=description.columns,
             sql=description.sql,
