@@ -152,7 +152,8 @@ class _Backup:
 
     def _take_all(self) -> None:
         self._take_live_store()  # 2
-        self._copier.take_if_there(self._folder.live_manifest)
+        for file in (self._folder.live_manifest, self._folder.live_manifest_mark):
+            self._copier.take_if_there(file)
         self._copier.take_if_there(self._folder.warehouse)  # 3
         places = self._folder.logs()
         lakes = {stream: self._take_lake(stream) for stream in sorted({place.stream for place in places})}  # 4

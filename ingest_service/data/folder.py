@@ -72,6 +72,11 @@ class DataFolder:
         return self.root / "live" / "manifest.json"
 
     @property
+    def live_manifest_mark(self) -> Path:
+        """Which file the manifest was last taken from, see `ingest_service/rpc/view_manifest.py`."""
+        return self.live_manifest.with_name(self.live_manifest.name + ".taken")
+
+    @property
     def warehouse(self) -> Path:
         """The published warehouse."""
         return self.root / "warehouse" / "warehouse.duckdb"
