@@ -101,10 +101,11 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
         column = column.cast(pa.int64())
     elif pt.is_date32(column.type):
         column = column.cast(pa.int32())
-    values = column.to_pylist()
-    if isinstance(column.type, pa.BaseExtensionType) and pt.is_fixed_size_binary(column.type.storage_type):
-        return [value and int.from_bytes(value, "little", signed=True) for value in values]  # HUGEINT
-    return list(values)
+    values = list(column.to_pylist())
+    if isinstance(column.type, pa.OpaqueType) and column.type.type_name in {"hugeint", "uhugeint"}:
+        signed = column.type.type_name == "hugeint"
+        return [value and int.from_bytes(value, "little", signed=signed) for value in values]
+    return values
 
 
 def _canonical(value: Any) -> Any:

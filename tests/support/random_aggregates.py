@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from support.random_expressions import BOOL, DATE, DBL, DEC, INT, KINDS, TIME, Column, Expressions, Role
+from support.random_expressions import BOOL, DATE, DBL, DEC, INT, KINDS, OTHER, TIME, Column, Expressions, Role
 
 QUANTILES = ("0.5", "0.95", "0.9", "0.99", "0.25", "0.05", "0.01", "0", "1", "0.333")
 _SPREADS = ("var_samp", "var_pop", "variance", "stddev_samp", "stddev_pop", "stddev")
@@ -79,6 +79,9 @@ class Aggregates:
                 return call
 
     def _argument(self, *kinds: str) -> tuple[str, str]:
+        if not kinds and self._rng.random() < 0.08:
+            self._features["other type"] += 1
+            return self._expressions.other(), OTHER
         kind = self._rng.choice(kinds or KINDS)
         depth = self._rng.choice((0, 0, 0, 1, 2))
         return self._expressions.of(kind, depth), kind
@@ -98,7 +101,7 @@ class Aggregates:
         return name.upper() if self._rng.random() < 0.1 else name
 
     def _count(self) -> Call:
-        return self._call("count", "*" if self._rng.random() < 0.4 else self._argument()[0], INT)
+        return self._call("count", self._rng.choice(("*", "*", "", *(self._argument()[0],) * 4)), INT)
 
     def _count_if(self) -> Call:
         return self._call(self._rng.choice(("count_if", "countif")), self._argument(BOOL)[0], INT)

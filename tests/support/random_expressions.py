@@ -14,6 +14,8 @@ from enum import Enum
 
 INT, DEC, DBL, STR, BOOL, TIME, DATE = "int", "dec", "dbl", "str", "bool", "time", "date"
 KINDS = (INT, DEC, DBL, STR, BOOL, TIME, DATE)
+OTHER = "other"
+"""Of a type that hardly any function takes: fit to be grouped by, counted, and picked from."""
 
 
 class Role(Enum):
@@ -105,6 +107,22 @@ class Expressions:
             sql = self.of(kind, 2)
             if any(column.name.lower() in sql.lower() for column in self.columns):
                 return sql, kind
+
+    def other(self) -> str:
+        """An expression of a type that no kind has."""
+        return self._rng.choice(
+            (
+                f"cast({self.leaf(TIME)} as timestamp)",
+                f"cast(cast({self.leaf(TIME)} as timestamp) as time)",
+                f"encode({self.leaf(STR)})",
+                f"cast({self.leaf(DBL)} as float)",
+                f"try_cast({self.leaf(INT)} as utinyint)",
+                f"try_cast({self.leaf(INT)} as uhugeint)",
+                f"cast(md5({self.leaf(STR)}) as uuid)",
+                f"try_cast({self.leaf(TIME)} as timestamp_ms)",
+                f"hash({self.leaf(STR)})",
+            )
+        )
 
     def mostly(self, condition: str) -> str:
         """A condition that holds for three events in four, and where the given one does."""

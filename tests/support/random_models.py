@@ -15,6 +15,7 @@ from support.random_expressions import (
     DATE,
     DBL,
     INT,
+    OTHER,
     TIME,
     Column,
     Expressions,
@@ -57,6 +58,11 @@ class Item:
     is_group: bool = False
     call: Call | None = None
     scale: Scale | None = None
+
+    @property
+    def name(self) -> str:
+        """What DuckDB calls it."""
+        return self.alias or self.sql
 
     @property
     def shown(self) -> str:
@@ -170,12 +176,13 @@ class RandomModels(RandomRelations):
         rng = self._rng
         scope = {column.name.lower() for column in expressions.columns}
         aggregates = Aggregates(rng, expressions, self._features, self._off, total=self._total)
+        times = [column.name.lower() for column in expressions.columns if column.role is Role.EVENT_TIME]
         windows, groups, kinds = [], [], []
         for i in range(rng.choice((0, 1, 1, 2, 2, 3))):
             sql, kind, window = self._group(expressions)
-            taken = {group.alias.lower() for group in groups}
+            taken = {group.name.lower() for group in groups}
             groups.append(Item(sql, self._alias(f"g{i}", sql, scope, taken), is_group=True))
-            windows.append(window)
+            windows.append(window or ("other" if any(name in sql.lower() for name in times) else ""))
             kinds.append(kind)
         grouping = rng.choice(("all", "all", "ordinals", "expressions", "aliases", "mixed"))
         if grouping in {"aliases", "mixed", "expressions"}:
@@ -221,11 +228,17 @@ class RandomModels(RandomRelations):
             shared = [column for column in expressions.columns if column.name in _SHARED]
             column = self._rng.choice(shared if shared and self._rng.random() < 0.7 else expressions.columns)
             return expressions.write(column), column.kind, ""
+        if chance < 0.8:
+            self._features["other type"] += 1
+            return expressions.other(), OTHER, ""
         self._features["group expression"] += 1
         return *expressions.varying(), ""
 
     def _alias(self, usual: str, sql: str, scope: set[str], taken: set[str]) -> str:
         chance = self._rng.random()
+        if chance < 0.15 and sql.isidentifier() and sql.lower() not in taken:
+            self._features["no alias"] += 1
+            return ""
         if chance < 0.1:
             self._features["odd name"] += 1
             return f"{self._rng.choice(ODD_NAMES)} {usual}"

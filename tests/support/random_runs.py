@@ -6,6 +6,7 @@ import datetime as dt
 import random
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Warehouse:
         scales, width = model.scales, len(model.items)
         if not scales:
             return {}
-        judging = self.query(model.judging_sql)
+        judging = self.answer(model.judging_sql)
         keys = rows_by_key(judging.select(range(width)), group_columns, "batch")
         rows = zip(*(column.to_pylist() for column in judging.columns[width:]), strict=True)
         names = judging.schema.names
@@ -97,20 +98,31 @@ class Warehouse:
             return str(error).splitlines()[0]
         return ""
 
+    def answer(self, sql: str) -> pa.Table:
+        """What DuckDB answers; where its optimizer fails, as it does on some constants, without it."""
+        try:
+            return self.query(sql)
+        except duckdb.Error:
+            return self._unoptimized(sql)
+
     def fails(self, sql: str) -> bool:
         """Whether a query fails over the rows that are there, if all of it is computed.
 
         The optimizer leaves out what it can foresee, such as an aggregate of which only a constant is shown.
         """
+        try:
+            self._unoptimized(sql)
+        except duckdb.Error:
+            return True
+        return False
+
+    def _unoptimized(self, sql: str) -> pa.Table:
         duck = self._duck.cursor()
         try:
             duck.execute("PRAGMA disable_optimizer")
-            duck.sql(sql).to_arrow_table()
-        except duckdb.Error:
-            return True
+            return duck.sql(sql).to_arrow_table()
         finally:
             duck.close()
-        return False
 
     def close(self) -> None:
         """Lets go of it."""
@@ -133,18 +145,18 @@ class Play:
     def __init__(
         self,
         model: Model,
-        folder: Path,
+        url: str,
         log: Any,
         warehouse: Warehouse,
         duck: Any,
         plans: dict[tuple[str, str], MergePlan] | None = None,
     ) -> None:
-        """`log`: empty, with random_events' columns; `duck`: what plans and views run in; `plans`: made before."""
+        """`url`: of an empty store; `log`: empty, with random_events' columns; `plans`: made before."""
         self.model = model
         self._log = log
         self._warehouse = warehouse
         self._duck = duck
-        self._url = f"sqlite:///{folder}/live.sqlite"
+        self._url = url
         plans = {} if plans is None else plans
         key = (model.sql, model.materialized)
         if key not in plans:
@@ -253,7 +265,7 @@ class Play:
         """DuckDB's answer over the rows below an offset, and how exactly each row is known."""
         self._warehouse.fill(self._log.table(below))
         try:
-            batch = self._warehouse.query(self.model.sql)
+            batch = self._warehouse.answer(self.model.sql)
         except duckdb.Error as error:
             raise Disagreement(f"batch fails below offset {below}, and live did not: {error}") from error
         return batch, self._warehouse.yardsticks(self.model, self.plan.description.group_columns)
@@ -277,7 +289,7 @@ class Play:
         description = self.plan.description
         if not description.bounds_sql:
             return
-        bounds = self._warehouse.query(description.bounds_sql)
+        bounds = self._warehouse.answer(description.bounds_sql)
         names = bounds.schema.names
         there = rows_by_key(bounds, description.group_columns, "bounds")
         here = rows_by_key(live, description.group_columns, "live")
@@ -300,24 +312,32 @@ class Play:
             raise Disagreement(f"live stopped ({self.stopped}), and batch does not fail with the row at {offset}")
 
 
-class Stage:
-    """Where lives are played: a warehouse, a DuckDB for views, and folders."""
+def new_files(folder: Path) -> Callable[[], str]:
+    """SQLite files in a folder, each under a new name."""
+    numbers = count()
+    return lambda: f"sqlite:///{folder}/{next(numbers)}.sqlite"
 
-    def __init__(self, folder: Path, warehouse: Warehouse, duck: Any, new_log: Callable[[pa.Schema], Any]) -> None:
-        self._folder = folder
+
+class Stage:
+    """Where lives are played: a warehouse, a DuckDB for views, and a new store for each life."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        duck: Any,
+        new_log: Callable[[pa.Schema], Any],
+        new_store: Callable[[], str],
+    ) -> None:
+        """`new_store` gives the URL of an empty store."""
         self._warehouse = warehouse
         self._duck = duck
         self._new_log = new_log
+        self._new_store = new_store
         self._plans: dict[tuple[str, str], MergePlan] = {}
-        self._played = 0
 
     def play(self, model: Model, steps: Sequence[Step]) -> Play:
         """Plays a life from its beginning; raises Disagreement, and ViewRefused."""
-        self._played += 1
-        folder = self._folder / str(self._played)
-        folder.mkdir()
-        log = self._new_log(SCHEMA)
-        play = Play(model, folder, log, self._warehouse, self._duck, self._plans)
+        play = Play(model, self._new_store(), self._new_log(SCHEMA), self._warehouse, self._duck, self._plans)
         play.run(steps)
         return play
 

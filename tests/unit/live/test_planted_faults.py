@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from support.agreement import Disagreement
 from support.random_models import Model, RandomModels
-from support.random_runs import Stage, Warehouse
+from support.random_runs import Stage, Warehouse, new_files
 from support.random_steps import Restart, random_steps
 
 from ingest_service.live import aggregates, merge_sql, tables
@@ -212,7 +212,7 @@ def test_a_planted_fault_is_found(
     fault: Fault, tmp_path: Path, warehouse: Warehouse, duck: Any, kit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault.plant(monkeypatch)
-    stage = Stage(tmp_path, warehouse, duck, kit.ListLog)
+    stage = Stage(warehouse, duck, kit.ListLog, new_files(tmp_path))
     for seed in range(SEEDS_MAX):
         rng = random.Random(seed)
         models = RandomModels(rng, off=frozenset({"may fail"}))
