@@ -115,7 +115,7 @@ class Expressions:
                 f"cast({self.leaf(TIME)} as timestamp)",
                 f"cast(cast({self.leaf(TIME)} as timestamp) as time)",
                 f"encode({self.leaf(STR)})",
-                f"cast({self.leaf(DBL)} as float)",
+                f"try_cast({self.leaf(DBL)} as float)",
                 f"try_cast({self.leaf(INT)} as utinyint)",
                 f"try_cast({self.leaf(INT)} as uhugeint)",
                 f"cast(md5({self.leaf(STR)}) as uuid)",
@@ -253,11 +253,12 @@ class Expressions:
                 lambda: f"floor({of(DBL, depth)})",
                 lambda: f"epoch({of(TIME, depth)})",
                 lambda: f"try_cast({of(STR, depth)} as double)",
-                lambda: f"{self._operand(DBL, depth)}::float",
+                lambda: f"try_cast({of(DBL, depth)} as float)",
             ],
             [
                 lambda: f"{self._operand(DBL, depth)} / {self._operand(DBL, depth)}",
                 lambda: f"exp({of(DBL, depth)})",
+                lambda: f"{self._operand(DBL, depth)}::float",
                 lambda: f"cast({of(STR, depth)} as double)",
             ],
         )

@@ -139,6 +139,13 @@ def random_model(rng: random.Random, warehouse: Warehouse, *, off: frozenset[str
     raise AssertionError("DuckDB refused 100 models: the generator makes nonsense")
 
 
+class _NoAnswerError(Exception):
+    """DuckDB fails over all rows, and not over each alone: there is nothing to compare with."""
+
+
+_SINGLE_ROWS_MAX = 300
+
+
 class Play:
     """One life of a view of one model, over a log of its own."""
 
@@ -164,6 +171,7 @@ class Play:
         self.plan = plans[key]
         self.compared = 0
         self.stopped = ""
+        self.unanswered = ""  # why batch, and only batch, failed in the end
         self._before: tuple[int, dict[Row, Row]] | None = None
 
     def run(self, steps: Sequence[Step]) -> None:
@@ -172,8 +180,11 @@ class Play:
         for step in steps:
             lives.append([]) if isinstance(step, Restart) else lives[-1].append(step)
         for life in lives:
-            with closing(Store(self._url)) as store:
-                self._live(store, life)
+            try:
+                with closing(Store(self._url)) as store:
+                    self._live(store, life)
+            except _NoAnswerError:
+                return
             if self.stopped:
                 return
 
@@ -267,8 +278,22 @@ class Play:
         try:
             batch = self._warehouse.answer(self.model.sql)
         except duckdb.Error as error:
-            raise Disagreement(f"batch fails below offset {below}, and live did not: {error}") from error
+            self._check_survived(below, error)
+            raise _NoAnswerError from error
         return batch, self._warehouse.yardsticks(self.model, self.plan.description.group_columns)
+
+    def _check_survived(self, below: int, error: Exception) -> None:
+        """Live may go on where batch fails only if it is not one row's fault.
+
+        Which operations DuckDB computes at all depends on what stands beside a row: where all of a vector is NULL, it
+        leaves out the rest of the expression, and with it the error.
+        """
+        rows = self._log.table(below)
+        for offset in range(max(0, below - _SINGLE_ROWS_MAX), below):
+            self._warehouse.fill(rows.slice(offset, 1))
+            if self._warehouse.fails(self.model.sql):
+                raise Disagreement(f"batch fails with the row at {offset} alone, and live did not: {error}")
+        self.unanswered = str(error)
 
     def _rows(self, view: LiveView, query: ViewQuery, **options: Any) -> pa.Table:
         """The view's rows as a reader sees them, from another connection."""
