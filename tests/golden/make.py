@@ -259,7 +259,7 @@ def observe(address: str, key: str) -> dict[str, Any]:
             "seals": status.seals,
             "producers": {name: (state.next_sequence, state.rows_sent) for name, state in states.items()},
             "quarantine": _quarantine(channel, key),
-            "view": sorted(tm.view("payments_by_hour").query().rows(), key=str),
+            "view": sorted(tm.view("payments_by_hour").query(after=status.durable_offset).rows(), key=str),
             "sealed": tm.view("payments_by_hour").sealed(DAY, DAY, status.seals[0].seal_offset).to_pylist(),
             "columns": {field.name: field.type for field in read.schema},
             "rows": [list(row.values()) for row in read.to_pylist()],

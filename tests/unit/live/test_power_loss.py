@@ -138,15 +138,15 @@ def test_a_sync_of_sqlites_that_is_not_made_is_found_out(lives: Lives, sync: str
 SAVE, REPLACE = WriteTransaction.save, WriteTransaction.replace
 
 
-def rows_first(transaction: WriteTransaction, name: str, checkpoint: Checkpoint) -> None:
+def rows_first(transaction: WriteTransaction, name: str, checkpoint: Checkpoint, **guard: Any) -> None:
     """The checkpoint in a transaction of its own, behind the rows'."""
     next_transaction(transaction)
-    SAVE(transaction, name, checkpoint)
+    SAVE(transaction, name, checkpoint, **guard)
 
 
-def checkpoint_first(transaction: WriteTransaction, name: str, checkpoint: Checkpoint) -> None:
+def checkpoint_first(transaction: WriteTransaction, name: str, checkpoint: Checkpoint, **guard: Any) -> None:
     """The rows in a transaction of their own, behind the checkpoint's."""
-    SAVE(transaction, name, checkpoint)
+    SAVE(transaction, name, checkpoint, **guard)
     next_transaction(transaction)
     for rows in vars(transaction).pop("rows", ()):
         REPLACE(transaction, *rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import gc
 import itertools
@@ -331,6 +332,11 @@ def watching_of(served: ServedViews) -> watching.Watching:
     return found[0]
 
 
+def first_change(tm: tidemill.Client) -> tidemill.ViewChange:
+    with contextlib.closing(tm.view("by_country").watch()) as watch:
+        return next(watch)
+
+
 def watchers(served: ServedViews) -> int:
     return sum(len(each) for each in commits_of(served)._watching.values())
 
@@ -562,7 +568,7 @@ def test_who_may_do_what(tmp_path: Path) -> None:
         }
         calls: dict[str, Callable[[tidemill.Client], Any]] = {
             "query": lambda tm: tm.view("by_country").query(after=covered),
-            "watch": lambda tm: next(tm.view("by_country").watch()),
+            "watch": first_change,
             "rebuild": lambda tm: tm.view("by_country").rebuild(),
             "confirm": lambda tm: tm.view("by_country").confirm_reconciled(now.date(), now.date(), 7),
             "check": lambda tm: tm.apply_views(manifest(VIEWS), check_only=True),
