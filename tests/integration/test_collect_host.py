@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,14 @@ import pytest
 import tidemill
 from tidemill.cli import main
 
-COLLECT = [sys.executable, "-c", "import sys; from tidemill.cli import main; sys.exit(main())", "collect", "host"]
+# A shell that runs tests in the background has SIGINT ignored; the command must see it.
+CODE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tidemill.cli import main
+sys.exit(main())
+"""
+COLLECT = [sys.executable, "-c", CODE, "collect", "host"]
 
 
 def test_one_round_is_shown_and_can_be_read(shared_ingest: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,9 +74,19 @@ def follow(tm: tidemill.Client, rounds: int) -> None:
     raise AssertionError("the stream ended")
 
 
+@contextlib.contextmanager
+def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that does not outlive the block, whatever fails in it."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_a_restart_of_the_service_costs_no_reading(ingest: Any) -> None:
     command = [*COLLECT, "--interval", "0.1", "--json", "--address", ingest.address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as collector:
+    with running(command) as collector:
         with tidemill.connect(ingest.address, wait_s=20) as tm:
             follow(tm, 3)
         ingest.kill()
@@ -92,7 +111,7 @@ def test_a_restart_of_the_service_costs_no_reading(ingest: Any) -> None:
 
 def test_ctrl_c_does_not_wait_for_a_service_that_is_away(ingest: Any, tmp_path: Path) -> None:
     command = [*COLLECT, "--interval", "0.1", "--host", "left", "--address", ingest.address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as collector:
+    with running(command) as collector:
         with tidemill.connect(ingest.address, wait_s=20) as tm:
             follow(tm, 3)
         ingest.kill()
