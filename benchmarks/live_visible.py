@@ -148,6 +148,7 @@ def _spark_ms(job: Job, rate: int) -> list[float]:
             (made / file).rename(incoming / file)
             arrived_s.append(time.monotonic())
         covered = job.ask(do="covered", time_us=places[-1])["covered"]
+        job.ask(do="rest")
     seen = _Seen([place for place, _ in covered], [at_s for _, at_s in covered])
     waited = [1000 * (seen.when(place) - at_s) for place, at_s in zip(places[1:], arrived_s, strict=True)]
     return waited[_WARM_S * _FILES_A_S :]

@@ -6,6 +6,7 @@ Requests, each with the answer's fields:
     {"do": "follow", "folder"}: follow a folder, a micro-batch as soon as the one before is done -> nothing
     {"do": "covered", "time_us"}: wait until an event of that time has come out -> covered: [[event time in µs,
         monotonic seconds], …], an entry a micro-batch
+    {"do": "rest"}: follow nothing any more -> nothing
 """
 
 import json
@@ -64,9 +65,7 @@ class Spark:
         }
 
     def follow(self, folder: str) -> dict[str, float]:
-        """Begins to follow a folder; a query that followed another one ends."""
-        for query in self._spark.streams.active:
-            query.stop()
+        """Begins to follow a folder."""
         self._covered = []
         self._start(self._view(folder, "minute", None).writeStream.foreachBatch(self._take))
         return {}
@@ -76,6 +75,12 @@ class Spark:
         with self._progress:
             self._progress.wait_for(lambda: bool(self._covered) and self._covered[-1][0] >= time_us, _WAIT_S)
         return {"covered": self._covered}
+
+    def rest(self) -> dict[str, float]:
+        """Ends following, so that others are measured alone."""
+        for query in self._spark.streams.active:
+            query.stop()
+        return {}
 
     def _take(self, rows: DataFrame, _number: int) -> None:
         last = rows.agg(f.unix_micros(f.max("last"))).collect()[0][0]
