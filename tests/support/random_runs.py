@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ingest_service.live import SealedRange, ViewQuery
 from ingest_service.live.duck import open_duck
-from ingest_service.live.lifecycle import set_up
+from ingest_service.live.lifecycle import begin_rebuild, set_up, swap_in
 from ingest_service.live.manifest import LiveModel
 from ingest_service.live.plan import BOUNDS_BATCH, MergePlan, plan_view
 from ingest_service.live.query import RowReader
@@ -28,7 +28,7 @@ from support.random_events import SCHEMA, SEEDS
 from support.random_expressions import quoted
 from support.random_models import Model, RandomModels
 from support.random_relations import SOURCE
-from support.random_steps import Append, Event, Restart, SealDates, Step
+from support.random_steps import Append, Event, Rebuild, Restart, SealDates, Step
 from support.shrink import shrink
 
 STREAM = "order_lines"
@@ -172,6 +172,7 @@ class Play:
         self.compared = 0
         self.stopped = ""
         self.unanswered = ""  # why batch, and only batch, failed in the end
+        self._seals: list[SealedRange] = []
         self._before: tuple[int, dict[Row, Row]] | None = None
 
     def run(self, steps: Sequence[Step]) -> None:
@@ -196,20 +197,21 @@ class Play:
             self.stopped = str(error)
             self._check_fault(-1)
             return
-        with closing(view):
+        try:
             for step in steps:
-                self._take(view, step)
+                if isinstance(step, Rebuild):
+                    view = self._rebuild(view, store, step)
+                elif isinstance(step, SealDates):
+                    self._seal(view, step)
+                elif isinstance(step, Append):
+                    self._append(view, step)
                 if self.stopped:
                     return
             self._compare(view)
+        finally:
+            view.close()
 
-    def _take(self, view: LiveView, step: Step) -> None:
-        if isinstance(step, SealDates):
-            entry = self._log.seal(step.first, step.last)
-            view.apply([entry])
-            self._compare_sealed(view, SealedRange(step.first, step.last, entry.seal_offset))
-            return
-        assert isinstance(step, Append)
+    def _append(self, view: LiveView, step: Append) -> None:
         entries = [self._log.append(list(batch)) for batch in step.batches]
         try:
             self._deliver(view, self._again(entries, step.again), bulk=step.bulk)
@@ -217,6 +219,30 @@ class Play:
             self.stopped = str(error)
             self._compare(view)
             self._check_fault(view.offset)
+
+    def _seal(self, view: LiveView, step: SealDates) -> None:
+        entry = self._log.seal(step.first, step.last)
+        view.apply([entry])
+        self._seals.append(SealedRange(step.first, step.last, entry.seal_offset))
+        self._compare_sealed(view, self._seals[-1])
+
+    def _rebuild(self, view: LiveView, store: Store, step: Rebuild) -> LiveView:
+        """The view made again, in place of the old one; its sealed copies are made again, too."""
+        rebuilt = begin_rebuild(self.plan, store, self._log, self._duck)
+        try:
+            self._deliver(rebuilt, self._log.entries, bulk=step.bulk)
+        except ViewStopped as error:
+            self.stopped = str(error)
+            self._check_fault(rebuilt.offset)
+            rebuilt.close()
+            return view
+        view.close()
+        swap_in(rebuilt, store)
+        self._before = None
+        for sealed in self._seals:
+            self._compare_sealed(rebuilt, sealed)
+        self._compare(rebuilt)
+        return rebuilt
 
     @staticmethod
     def _deliver(view: LiveView, entries: Sequence[Entry], *, bulk: bool) -> None:

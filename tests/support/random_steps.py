@@ -37,7 +37,17 @@ class SealDates:
     last: dt.date
 
 
-Step = Append | Restart | SealDates
+@dataclass(frozen=True)
+class Rebuild:
+    """The view is made again from the first event on, beside the old one, and takes its place.
+
+    bulk: as in Append.
+    """
+
+    bulk: bool = False
+
+
+Step = Append | Restart | SealDates | Rebuild
 
 
 def random_steps(rng: random.Random) -> list[Step]:
@@ -51,6 +61,8 @@ def random_steps(rng: random.Random) -> list[Step]:
         elif chance < 0.3:
             first = dt.date(2011, 12, 5) - dt.timedelta(days=rng.choice((0, 0, 1, 2)))
             steps.append(SealDates(first, first + dt.timedelta(days=rng.choice((0, 0, 1)))))
+        elif chance < 0.35:
+            steps.append(Rebuild(bulk=rng.random() < 0.7))
         else:
             sizes = [rng.choice((0, 1, 1, 2, 5, 12, 40)) for _ in range(rng.choice((1, 1, 2, 4)))]
             if not any(isinstance(step, Append) for step in steps):
