@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -32,7 +33,12 @@ group by all
 
 
 class IngestProcess:
-    """`python -m ingest_service` in a data folder; it can be killed and started again on the same port."""
+    """`python -m ingest_service` in a data folder; it can be killed and started again on the same port.
+
+    program: what Python runs, with the service's options behind it.
+    """
+
+    program: tuple[str, ...] = ("-m", "ingest_service")
 
     def __init__(self, folder: Path, manifest: Path | None = None, *options: str) -> None:
         self.data = folder / "data"
@@ -53,7 +59,7 @@ class IngestProcess:
 
     def start(self) -> None:
         """Start it and wait until it says where it listens."""
-        command = [sys.executable, "-m", "ingest_service", "--data", str(self.data), "--proto", str(ROOT / "proto")]
+        command = [sys.executable, *self.program, "--data", str(self.data), "--proto", str(ROOT / "proto")]
         command += ["--listen", f"127.0.0.1:{self.port}"]
         if self._manifest is not None:
             command += ["--manifest", str(self._manifest)]
@@ -78,6 +84,12 @@ class IngestProcess:
             self.kill()
             pytest.fail(f"the ingest service did not start; it said {line!r} and\n{self.log.read_text()[-3000:]}")
         return line.strip()
+
+    def has_ended(self, timeout_s: float = 0) -> bool:
+        """Whether it ended by itself, by then."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process is None or self._process.wait(timeout_s) is not None
+        return False
 
     def kill(self) -> None:
         """SIGKILL: it gets no chance to tidy up."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -28,7 +29,7 @@ from ingest_service.live.store import ReadTransaction, Store, StoredView
 from ingest_service.live.tables import REBUILD, ViewTables
 from ingest_service.log import Append, Log, LogSettings, LogSpec, Rows, Seal
 from support.power import Disk, PowerFiles
-from support.sqlite_power import SqliteFiles, watched_sqlite
+from support.sqlite_power import SqliteFiles, watched_sqlite, why_not
 
 STREAM = "order_lines"
 SOURCE = '"db"."schema"."order_lines"'
@@ -71,6 +72,10 @@ MODELS: Models = {"sales": SALES, "by_customer": BY_CUSTOMER, "totals": TOTALS, 
 CHANGED: Models = {"sales": SALES_CHANGED, "by_customer": BY_CUSTOMER, "returns": RETURNS, "by_country": BY_COUNTRY}
 """One definition changed, one view gone, one view more."""
 
+KEPT: Models = {"sales": SALES, "returns": RETURNS}
+KEPT_FOR = {"meta": {"live": {"retain": "1 hours"}}}
+"""Views whose old windows leave, and how they are configured so."""
+
 
 def manifest(models: Models, **config: Any) -> bytes:
     """A dbt manifest of live models, by name."""
@@ -85,14 +90,14 @@ def manifest(models: Models, **config: Any) -> bytes:
     return json.dumps({"nodes": nodes, "sources": {f"source.p.events.{STREAM}": source}}).encode()
 
 
-def lines(chance: random.Random, count: int) -> pa.RecordBatch:
+def lines(chance: random.Random, count: int, start: dt.datetime = START) -> pa.RecordBatch:
     """Events of few groups, so that every micro-batch changes rows that are there."""
     rows = [
         {
-            "quantity": chance.choice([None, -2, 0, 1, 1, 3, 1 << 40]),
+            "quantity": chance.choice([None, -2, 0, 1, 1, 3, 10**12]),
             "unit_price": chance.choice([None, Decimal("1.250"), Decimal("-0.001"), Decimal("99.999")]),
             "weight": chance.choice([None, 0.1, 2.5, 1e9]),
-            "invoiced_at": START + dt.timedelta(seconds=chance.randrange(300)),
+            "invoiced_at": start + dt.timedelta(seconds=chance.randrange(300)),
             "customer_id": chance.choice([None, *range(12)]),
             "country": chance.choice([None, "", "France", "Spain", "Île\n"]),
         }
@@ -141,6 +146,8 @@ def assert_same(live: pa.Table, batch: pa.Table, columns: Collection[Any], what:
     assert live.schema.types == batch.schema.types, f"{what}: {live.schema}, {batch.schema}"
     tolerance = [column.relative_tolerance for column in columns]
     exact = [i for i, each in enumerate(tolerance) if not each]
+    if _is_same(live, batch, [live.schema.names[i] for i in exact]):
+        return int(batch.num_rows)
     left, right = (sorted(_tuples(table), key=lambda row: [repr(row[i]) for i in exact]) for table in (live, batch))
     assert len(left) == len(right), f"{what}: {len(left)} rows live, {len(right)} in batch"
     for a, b in zip(left, right, strict=True):
@@ -148,6 +155,12 @@ def assert_same(live: pa.Table, batch: pa.Table, columns: Collection[Any], what:
             near = isinstance(x, float) and isinstance(y, float) and math.isclose(x, y, rel_tol=t, abs_tol=0)
             assert x == y or (t and near), f"{what}, {name}: live {x!r}, batch {y!r}, in the row {b}"
     return len(right)
+
+
+def _is_same(live: pa.Table, batch: pa.Table, keys: list[str]) -> bool:
+    """Whether they are equal to the last bit: what is so most often, and told at once."""
+    order = [(name, "ascending") for name in keys]
+    return bool(order and live.sort_by(order).equals(batch.sort_by(order)))
 
 
 def _tuples(table: pa.Table) -> list[tuple[Any, ...]]:
@@ -180,7 +193,12 @@ def assert_prefix(
                 continue  # made, and not begun yet: an aggregation without groups gets its first row after that
             sql = next(each[name] for each in models if each.get(name) == stored.description.sql)
             _assert_rows(transaction, stored, None, sql, rows.slice(0, offset), duck)
+            expired = expired_before(stored.checkpoint.expired_before_us)
+            if expired > dt.date.min:
+                assert f"{DAY}" in transaction.reconciled(name), f"{table}: windows left that were not reconciled"
             for seal in seals:
+                if seal.first_date < expired:
+                    continue
                 copy = SealedRange(seal.first_date, seal.last_date, seal.seal_offset)
                 if transaction.is_sealed(name, f"{copy.first_date}", f"{copy.last_date}", copy.seal_offset):
                     _assert_rows(transaction, stored, copy, sql, of_seal(rows, seal, stored.description), duck)
@@ -199,7 +217,21 @@ def _assert_rows(
     finally:
         cursor.close()
     what = f"{stored.description.view} at {stored.checkpoint.offset} {sealed or ''}"
-    assert_same(live, batch_rows(duck, sql, rows), stored.description.columns, what)
+    batch = left(batch_rows(duck, sql, rows), stored.description, stored.checkpoint.expired_before_us)
+    assert_same(live, batch, stored.description.columns, what)
+
+
+def left(rows: pa.Table, view: ViewDescription | ViewStatus, expired_before_us: int | None) -> pa.Table:
+    """The rows of a view's batch model without windows that have left."""
+    if expired_before_us is None:
+        return rows
+    first = pa.scalar(expired_before_us, pa.timestamp("us", tz="UTC"))
+    return rows.filter(pc.greater_equal(rows[view.window_column], first))
+
+
+def expired_before(us: int | None) -> dt.date:
+    """The first date of which no window has left."""
+    return dt.date.min if us is None else dt.datetime.fromtimestamp(us / 1e6, dt.UTC).date()
 
 
 def of_seal(rows: pa.Table, seal: Seal, view: ViewDescription | ViewStatus) -> pa.Table:
@@ -257,6 +289,7 @@ class Machine:
     folder: where SQLite's files are at hand, as the disk has them. left_out, sqlite_left_out: syncs that are not made.
     is_kept: asked at each step, with its number and what SQLite does, whether what a power loss would leave is to be
     kept in `moments`; kills: how many of them are of SIGKILL instead, which leaves what is not on disk yet.
+    fails: asked at each step of SQLite's, with what it does; an errno fails it.
     """
 
     disk: Disk
@@ -266,6 +299,7 @@ class Machine:
     sqlite_left_out: Collection[str] = ()
     is_kept: Callable[[int, str], bool] = lambda step, doing: False
     kills: float = 0.0
+    fails: Callable[[str], int] = lambda doing: 0
     moments: list[Moment] = field(default_factory=list)
     acknowledged: int = 0
     models: Models = field(default_factory=dict)
@@ -288,7 +322,10 @@ class Machine:
         return self.files.steps
 
     def _at_step(self, step: int) -> None:
-        if self.is_kept(step, self.sqlite.doing if self.sqlite else ""):
+        doing = self.sqlite.doing if self.sqlite else ""
+        if doing and (code := self.fails(doing)):
+            raise OSError(code, os.strerror(code))
+        if self.is_kept(step, doing):
             is_kill = self._losses.random() < self.kills
             after = self.disk.copy() if is_kill else self.disk.after_power_loss(self._losses)
             replicas = {view: replace(each) for view, each in self.replicas.items()}
@@ -300,7 +337,7 @@ class Machine:
         self.files.make_folder(self.LIVE)
         for name, content in self.disk.files(self.LIVE).items():
             (self.folder / name).write_bytes(content)
-        with watched_sqlite(self.folder, self.files, self.LIVE, left_out=self.sqlite_left_out) as self.sqlite:
+        with self._watched() as self.sqlite:
             settings = LogSettings(segment_bytes=20_000, tail_bytes=0)
             self.log = Log.open(self.LOG, SPEC, files=self.files, settings=settings)
             try:
@@ -309,12 +346,17 @@ class Machine:
                 self.files.kill()
                 self.log.close()
 
+    def _watched(self) -> Any:
+        if why_not():
+            return nullcontext()
+        return watched_sqlite(self.folder, self.files, self.LIVE, left_out=self.sqlite_left_out)
+
     @contextmanager
     def following(self, models: Models) -> Iterator[LiveViews]:
         """The views of these models, opened; closed at the end as at the service's end."""
         self.models = models
         path = self.folder / "manifest.json"
-        path.write_bytes(manifest(models))
+        path.write_bytes(manifest(models, **self.config(models)))
         self.views = LiveViews.open(path, self.url, {STREAM: self.log}, clock=QuickClock())
         try:
             yield self.views
@@ -324,11 +366,16 @@ class Machine:
     def apply(self, models: Models) -> None:
         """Put other models in force, without closing the views."""
         self.models = models
-        self.views.apply(manifest(models))
+        self.views.apply(manifest(models, **self.config(models)))
 
-    def send(self, count: int) -> None:
+    @staticmethod
+    def config(models: Models) -> dict[str, Any]:
+        """How the models are configured."""
+        return KEPT_FOR if models is KEPT else {}
+
+    def send(self, count: int, start: dt.datetime = START) -> None:
         """Append events, one frame, and wait until it is durable."""
-        rows = lines(self.chance, count)
+        rows = lines(self.chance, count, start)
         self.log.append(Append(rows, count)).result(60)
         self.acknowledged += count
 
@@ -357,17 +404,20 @@ class Machine:
         rows = rows_of(self.log)
         for status in self.views.status():
             assert (status.offset, status.error) == (rows.num_rows, ""), status
-            shown = self._check(duck, status.view, ViewQuery(status.view), rows)
-            replica = self.replicas[status.view].table(shown.schema)
+            shown = self._check(duck, status, ViewQuery(status.view), rows)
+            # Nobody is told of what has left.
+            replica = left(self.replicas[status.view].table(shown.schema), status, status.expired_before_us)
             assert_same(replica, shown, status.columns, f"{status.view}, watched,")
             for seal in self.log.seals():
+                if seal.first_date < expired_before(status.expired_before_us):
+                    continue
                 copy = SealedRange(seal.first_date, seal.last_date, seal.seal_offset)
-                self._check(duck, status.view, ViewQuery(status.view, sealed=copy), of_seal(rows, seal, status))
+                self._check(duck, status, ViewQuery(status.view, sealed=copy), of_seal(rows, seal, status))
 
-    def _check(self, duck: Any, view: str, query: ViewQuery, rows: pa.Table) -> pa.Table:
+    def _check(self, duck: Any, view: ViewStatus, query: ViewQuery, rows: pa.Table) -> pa.Table:
         result = self.views.query(query)
-        answer = batch_rows(duck, self.models[view], rows)
-        assert_same(result.table, answer, result.columns, f"{view} {query.sealed or ''}")
+        answer = left(batch_rows(duck, self.models[view.view], rows), view, view.expired_before_us)
+        assert_same(result.table, answer, result.columns, f"{view.view} {query.sealed or ''}")
         return result.table
 
 
@@ -385,7 +435,10 @@ def until(views: LiveViews, holds: Callable[[], bool], wait_s: float = 60) -> No
     deadline_s = time.monotonic() + wait_s
     try:
         while not holds():
-            assert time.monotonic() < deadline_s, views.status()
+            assert time.monotonic() < deadline_s, "\n".join(
+                f"{each.view} {each.state} {each.offset} {each.lag} {each.rebuild_offset} {each.error}"
+                for each in views.status()
+            )
             changed.wait(0.05)  # an error that is over is not told of
             changed.clear()
     finally:
@@ -419,6 +472,30 @@ def play(machine: Machine) -> None:
             machine.settle()
 
 
+def play_long(machine: Machine) -> None:
+    """A life in which windows leave: two days, the first sealed and reconciled, late events, a rebuild, a restart."""
+    with machine.on():
+        with machine.following(KEPT):
+            machine.send(30)
+            machine.settle()
+            seal = machine.log.seal(DAY, DAY, force=True)
+            machine.send(10, START + dt.timedelta(hours=6))
+            machine.settle()
+            for view in KEPT:
+                machine.views.confirm_reconciled(view, DAY, DAY, seal.seal_offset)
+            until(machine.views, lambda: all(status.expired_before_us for status in machine.views.status()))
+            machine.send(20)
+            machine.send(5, START + dt.timedelta(hours=6))
+            machine.settle()
+            machine.views.rebuild("sales")
+            machine.send(7)
+            machine.settle()
+            machine.log.seal(DAY + dt.timedelta(days=1), DAY + dt.timedelta(days=1), force=True)
+        with machine.following(KEPT):
+            machine.send(9, START + dt.timedelta(hours=7))
+            machine.settle()
+
+
 def recover(machine: Machine, moment: Moment, duck: Any, *, go_on: bool = True) -> dict[str, int]:
     """Switch a machine on with what a moment left, and see that it is of a prefix; then that it goes on to the whole.
 
@@ -431,13 +508,20 @@ def recover(machine: Machine, moment: Moment, duck: Any, *, go_on: bool = True) 
         found = _found(machine, duck)
         if not go_on:
             return found
-        with machine.following(machine.chance.choice([moment.models or MODELS, CHANGED])):
+        with machine.following(_next_models(machine, moment)):
             machine.settle()
             machine.check_whole(duck)
             machine.send(20)
             machine.settle()
             machine.check_whole(duck)
     return found
+
+
+def _next_models(machine: Machine, moment: Moment) -> Models:
+    """Those in force go on to be so, or others come with the start."""
+    if moment.models is KEPT:
+        return KEPT
+    return machine.chance.choice([moment.models or MODELS, CHANGED])
 
 
 def _found(machine: Machine, duck: Any) -> dict[str, int]:
@@ -448,7 +532,7 @@ def _found(machine: Machine, duck: Any) -> dict[str, int]:
         (folder / name).write_bytes(content)
     store = Store(f"sqlite:///{folder}/live.sqlite")
     try:
-        return assert_prefix(store, rows_of(machine.log), machine.log.seals(), [MODELS, CHANGED], duck)
+        return assert_prefix(store, rows_of(machine.log), machine.log.seals(), [MODELS, CHANGED, KEPT], duck)
     finally:
         store.close()
 
