@@ -87,7 +87,7 @@ class LiveView:
     def reload(self) -> None:
         """Goes back, or on, to what the store has: after a failure it may have committed or not.
 
-        A view whose tables were taken by another one closes. Raises StorageError.
+        A view whose tables are gone, or were taken by another one, closes. Raises ViewStopped then; StorageError.
         """
         with self.lock:
             self._take_back()
@@ -95,7 +95,10 @@ class LiveView:
                 stored = transaction.load(self.tables.name)
             if stored is None or stored.build != self.build:
                 self.close()
-                return
+                raise ViewStopped(
+                    "the store has lost the rows of this view, or has others in their place; `tidemill view apply`, or "
+                    "a restart of the service, makes them again"
+                )
             with self._recent_lock:
                 self._recent.clear()
                 self._recent_from, self._recent_rows = stored.checkpoint.offset, 0
