@@ -93,6 +93,10 @@ class LiveView:
             self._take_back()
             with self._store.read() as transaction:
                 stored = transaction.load(self.tables.name)
+                if stored is None:  # a rebuild may have been swapped in, and the answer lost
+                    stored = transaction.load(self.name)
+                    if stored is not None and stored.build == self.build:
+                        self.tables = ViewTables.of(self.plan.description)
             if stored is None or stored.build != self.build:
                 self.close()
                 raise ViewStopped(
