@@ -186,6 +186,8 @@ class Roster:
     def _set_up(self, handle: Handle, plan: MergePlan) -> bool:
         """Gives the handle what keeps its rows by this plan; whether there is anything new to follow."""
         log = self._logs[plan.description.stream]
+        if handle.rebuilding is not None and handle.rebuilding.closed:
+            handle.rebuilding = handle.rebuilder = None  # the store has lost its rows
         running = next((view for view in (handle.rebuilding, handle.serving) if view and not view.closed), None)
         if running is not None and running.plan.description.definition_hash == plan.description.definition_hash:
             # The same rows; what else the model says holds from now on, and what had stopped is tried again.

@@ -173,13 +173,7 @@ def lose_an_answer(machine: Machine, monkeypatch: pytest.MonkeyPatch, begins: st
 
 
 @pytest.mark.parametrize(
-    ("work", "begins"),
-    [
-        (a_few_rows, "save"),
-        (many_rows, "save"),
-        (a_seal, "seal"),
-        (a_rebuild, "swap"),
-    ],
+    ("work", "begins"), [(a_few_rows, "save"), (many_rows, "save"), (a_seal, "seal"), (a_rebuild, "swap")]
 )
 def test_what_was_committed_is_not_done_again_when_the_answer_was_lost(
     machine: Machine, duck: Any, monkeypatch: pytest.MonkeyPatch, work: Callable[[Machine], None], begins: str
