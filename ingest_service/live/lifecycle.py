@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +15,14 @@ from ingest_service.live.store import Checkpoint, Store, StoredView, WriteTransa
 from ingest_service.live.tables import REBUILD, ViewTables
 from ingest_service.live.view import LiveView
 
+_log = logging.getLogger(__name__)
+
 
 def set_up(plan: MergePlan, store: Store, log: LogLike, duck: Any) -> LiveView:
     """The view at its checkpoint.
 
-    The same definition goes on where it was. A new view, or one whose tables are gone, starts at offset 0. A changed
+    The same definition goes on where it was. A new view, or one whose tables are gone, starts at offset 0; so does one
+    that covers more than the log has: it was the view of another log, of which this one is an earlier copy. A changed
     definition starts at offset 0 in tables of its own (`is_rebuilding`), while the old ones still serve; a rebuild
     that was interrupted goes on.
 
@@ -30,6 +34,15 @@ def set_up(plan: MergePlan, store: Store, log: LogLike, duck: Any) -> LiveView:
         tables, rebuild = ViewTables.of(description), ViewTables.of(description, rebuild=True)
         if stored is None:
             _check_free(transaction, tables, plan.model.path)
+        if stored is not None and stored.checkpoint.offset > log.durable_offset:
+            _log.warning(
+                "live view %s covers %d events, and its log has %d: it is made again",
+                description.view, stored.checkpoint.offset, log.durable_offset,
+            )  # fmt: skip
+            for name in (description.view, rebuild.name):
+                transaction.drop(name)
+            transaction.forget_reconciled(description.view)
+            stored = None
         if stored is None or not _is_whole(transaction, stored, ViewTables.of(stored.description)):
             build = _new_build()
             checkpoint = transaction.create(tables, model, build)
@@ -39,7 +52,7 @@ def set_up(plan: MergePlan, store: Store, log: LogLike, duck: Any) -> LiveView:
             checkpoint, build = stored.checkpoint, stored.build
         else:
             tables = rebuild
-            checkpoint, build = _rebuilt_so_far(transaction, rebuild, model, stored)
+            checkpoint, build = _rebuilt_so_far(transaction, rebuild, model, stored, log.durable_offset)
     return _opened(plan, tables, checkpoint, build, store, log, duck)
 
 
@@ -115,11 +128,12 @@ def _check_free(transaction: WriteTransaction, tables: ViewTables, path: str) ->
 
 
 def _rebuilt_so_far(
-    transaction: WriteTransaction, rebuild: ViewTables, model: str, serving: StoredView
+    transaction: WriteTransaction, rebuild: ViewTables, model: str, serving: StoredView, durable_offset: int
 ) -> tuple[Checkpoint, str]:
     stored = transaction.load(rebuild.name)
     same = stored is not None and stored.description.definition_hash == rebuild.description.definition_hash
-    if stored is not None and same and _is_whole(transaction, stored, rebuild):
+    is_of_log = stored is not None and stored.checkpoint.offset <= durable_offset
+    if stored is not None and same and is_of_log and _is_whole(transaction, stored, rebuild):
         return stored.checkpoint, stored.build
     build = _new_build()
     return transaction.create(rebuild, model, build, serving.checkpoint.expired_before_us), build

@@ -6,6 +6,7 @@ import datetime as dt
 import errno
 import itertools
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.live_faults import CHANGED, DAY, MODELS, Machine, pragmas, until
+from support.live_faults import CHANGED, DAY, MODELS, Machine, Models, pragmas, until
 from support.power import Disk
 from support.sqlite_power import why_not
 
@@ -322,3 +323,23 @@ def test_a_store_that_is_lost_is_made_again_from_the_log(machine: Machine, duck:
     with machine.following(MODELS):
         machine.settle()
         machine.check_whole(duck)
+
+
+@pytest.mark.parametrize("models", [MODELS, CHANGED])
+def test_views_of_more_than_the_log_has_are_made_again(
+    machine: Machine, duck: Any, tmp_path: Path, models: Models
+) -> None:
+    """The log came out of a backup, and the store, a PostgreSQL perhaps, did not."""
+    earlier = machine.disk.copy()
+    with machine.following(MODELS):
+        machine.send(BULK_ROWS)
+        machine.settle()
+    machine.files.kill()
+    folder = tmp_path / "restored"
+    folder.mkdir()
+    shutil.copy(machine.folder / "live.sqlite", folder)
+    restored = Machine(earlier, folder, random.Random(machine.chance.random()))
+    with restored.on(), restored.following(models):
+        restored.send(BULK_ROWS + 5)
+        restored.settle()
+        restored.check_whole(duck)
