@@ -71,11 +71,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("seed", SEEDS[-4:])
 def test_live_in_postgresql_equals_batch(warehouse: Warehouse, duck: Any, kit: Any, postgres: str, seed: int) -> None:
     psycopg2 = pytest.importorskip("psycopg2")
-    url = f"postgresql+psycopg2{postgres}"
+    url = f"postgresql{postgres}"
 
     def new_schema() -> str:
         name = f"life_{uuid.uuid4().hex}"
-        with closing(psycopg2.connect(f"postgresql{postgres}")) as connection:
+        with closing(psycopg2.connect(url)) as connection:
             connection.cursor().execute(f"create schema {name}")
             connection.commit()
         return f"{url}&options=-csearch_path%3D{name}"
