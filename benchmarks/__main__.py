@@ -21,6 +21,7 @@ _GROWTH = tuple(
     for size in live_growth.SIZES
     for figure in ("replay_s", "peak_mib", "restart_s")
 )
+_MILLION = ("day_million_published_s", "day_million_versus_cosmos")
 
 BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
     _APPEND: ingest.append,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[tuple[str, ...], Callable[[], list[Result]]] = {
     _VISIBLE: live_visible.visible,
     _GROWTH: live_growth.growth,
     ("daily_dag_s",): day.daily,
+    _MILLION: day.million,
 }
 
 

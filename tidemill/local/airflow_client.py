@@ -123,6 +123,11 @@ class AirflowClient:
         """The run's state: queued, running, success or failed."""
         return str(self._call("GET", self._run_path(dag_id, run_id))["state"])
 
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """A run's tasks as Airflow describes them: task_id, state, try_number, start_date, end_date, duration, …"""
+        path = self._run_path(dag_id, run_id) + "/taskInstances?limit=200"
+        return list(self._call("GET", path)["task_instances"])
+
     def follow(
         self, dag_id: str, run_id: str, timeout_s: float = 1800.0, check: Callable[[], None] | None = None
     ) -> Iterator[TaskChange]:
@@ -138,8 +143,7 @@ class AirflowClient:
                 check()
             # First the run, then its tasks: tasks that end in between are seen before the following ends.
             ended = self.run_state(dag_id, run_id) in ENDED
-            tasks = self._call("GET", self._run_path(dag_id, run_id) + "/taskInstances?limit=200")["task_instances"]
-            for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
+            for task in sorted(self.tasks(dag_id, run_id), key=lambda task: task["start_date"] or "9"):
                 change = _change(task)
                 now = (change.state, change.try_number)
                 if change.state != "none" and seen.get(change.task_id) != now:
@@ -160,8 +164,10 @@ class AirflowClient:
 
     def failures(self, dag_id: str, run_id: str) -> list[TaskFailure]:
         """The run's failed tasks with the text of their errors, from their logs."""
-        tasks = self._call("GET", self._run_path(dag_id, run_id) + "/taskInstances?limit=200")["task_instances"]
-        failed = sorted((t for t in tasks if t["state"] == "failed"), key=lambda task: task["start_date"] or "9")
+        failed = sorted(
+            (t for t in self.tasks(dag_id, run_id) if t["state"] == "failed"),
+            key=lambda task: task["start_date"] or "9",
+        )
         return [self._failure(dag_id, run_id, task["task_id"], task["try_number"]) for task in failed]
 
     def run_url(self, dag_id: str, run_id: str) -> str:
