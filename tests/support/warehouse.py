@@ -1,0 +1,51 @@
+"""A published warehouse's content as one number, and damage done to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import duckdb
+
+ABOUT_RUNS = "tidemill_%"
+OPERATIONS = {
+    "alerts", "balance", "check_history", "pipeline_runs", "pipeline_stages", "reconciliation",
+    "reconciliation_differences",
+}  # fmt: skip
+"""Tables that tell of runs: every run adds to them."""
+
+
+def content_hash(warehouse: Path) -> dict[str, int]:
+    """A hash over the rows of each table, whatever their order; without the tables that tell of runs."""
+    with duckdb.connect(str(warehouse), read_only=True) as connection:
+        connection.execute("set timezone = 'UTC'")
+        names = [
+            name
+            for (name,) in connection.execute(
+                "select table_name from duckdb_tables() where schema_name = 'main' and table_name not like ? order by 1",
+                [ABOUT_RUNS],
+            ).fetchall()
+            if name not in OPERATIONS
+        ]
+        return {
+            name: connection.execute(
+                f'select coalesce(sum(hash(t)::hugeint), 0) + count(*) from "{name}" t'
+            ).fetchall()[0][0]
+            for name in names
+        }
+
+
+def damage(warehouse: Path, date: dt.date) -> None:
+    """Change, double and take away rows of a date: in a mart that is made anew as a whole, and in live models by day."""
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("set timezone = 'UTC'")
+        connection.execute("update fct_daily_sales set revenue = revenue + 1 where sales_date = ?", [date])
+        connection.execute("update sales_by_minute set lines = lines + 1 where cast(window_start as date) = ?", [date])
+        connection.execute(
+            "insert into sales_by_minute from sales_by_minute where cast(window_start as date) = ? limit 3", [date]
+        )
+        connection.execute(
+            "delete from fct_orders where invoice_no in (select min(invoice_no) from fct_orders where order_date = ?)",
+            [date],
+        )
+        connection.execute("delete from sales_by_hour where cast(window_start as date) = ?", [date])
