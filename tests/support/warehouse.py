@@ -22,7 +22,7 @@ def content_hash(warehouse: Path) -> dict[str, int]:
         names = [
             name
             for (name,) in connection.execute(
-                "select table_name from duckdb_tables() where schema_name = 'main' and table_name not like ? order by 1",
+                "select table_name from duckdb_tables() where schema_name = 'main' and table_name not like ?",
                 [ABOUT_RUNS],
             ).fetchall()
             if name not in OPERATIONS
@@ -36,7 +36,7 @@ def content_hash(warehouse: Path) -> dict[str, int]:
 
 
 def damage(warehouse: Path, date: dt.date) -> None:
-    """Change, double and take away rows of a date: in a mart that is made anew as a whole, and in live models by day."""
+    """Change, double and take away rows of a date: in marts that are made anew as a whole, and in models by day."""
     with duckdb.connect(str(warehouse)) as connection:
         connection.execute("set timezone = 'UTC'")
         connection.execute("update fct_daily_sales set revenue = revenue + 1 where sales_date = ?", [date])
