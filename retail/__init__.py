@@ -1,1 +1,1 @@
-"""Stubs generated from proto/retail; see CONTRIBUTING.md."""
+"""Stubs generated from proto/retail by `make proto`."""

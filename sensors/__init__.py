@@ -1,1 +1,1 @@
-"""Stubs generated from proto/sensors; see CONTRIBUTING.md."""
+"""Stubs generated from proto/sensors by `make proto`."""

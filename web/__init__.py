@@ -1,1 +1,1 @@
-"""Stubs generated from proto/web; see CONTRIBUTING.md."""
+"""Stubs generated from proto/web by `make proto`."""

@@ -1,16 +1,19 @@
-"""Generates everything that is made from `proto/`: `python -m ingest_service.contracts.codegen [--check]`.
+"""Generates everything that a project makes from its `proto/`: `tidemill contract generate [--check]`.
 
-    tidemill/v1/*_pb2.py, .pyi, _pb2_grpc.py     stubs of the API; _grpc only for files with services
+    tidemill/v1/*_pb2.py, .pyi, _pb2_grpc.py     stubs of the API, where proto/ has it; _grpc for files with services
     <domain>/v1/*_pb2.py, .pyi, __init__.py      stubs of event contracts, without their rules and options, so that a
-                                                 light client (grpcio and protobuf) can import them
+                                                 light client (grpcio and protobuf) can import them; an
+                                                 __init__.py that is there stays as it is
     dbt_project/models/sources/<stream>.yml      dbt sources, with the contracts' comments
 
-With --check nothing is written: what differs is named, and the exit status is 1.
+With --check nothing is written: what differs is named, and the exit status is 1. Runs as
+`python -m ingest_service.contracts.codegen`, in any project.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -31,22 +34,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="codegen", description="Generate everything that is made from proto/.")
     parser.add_argument("--check", action="store_true", help="write nothing; name what is out of date, and exit with 1")
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the project's folder (default: the current one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: files (a count), changes by path")
     options = parser.parse_args(arguments)
     try:
         wanted = generate(options.root / "proto")
     except IngestError as error:
-        _say(f"Nothing was generated: {error}")
+        _say(json.dumps({"problem": str(error)}) if options.json else f"Nothing was generated: {error}")
         return 1
     changes = differences(options.root, wanted)
-    if options.check:
+    if not options.check:
+        _write(options.root, wanted, changes)
+    if options.json:
+        _say(json.dumps({"files": len(wanted), "changes": changes}))
+    elif options.check:
         for path, change in changes.items():
             _say(f"{path}: {change}")
         if changes:
             _say("What is generated from proto/ is out of date: run `make proto` and commit what it changes.")
-        return 1 if changes else 0
-    _write(options.root, wanted, changes)
-    _say(f"{len(wanted)} files generated, {len(changes)} changed.")
-    return 0
+    else:
+        _say(f"{len(wanted)} files generated, {len(changes)} changed.")
+    return 1 if changes and options.check else 0
 
 
 def generate(proto_root: Path) -> dict[str, bytes]:
@@ -62,9 +69,7 @@ def generate(proto_root: Path) -> dict[str, bytes]:
     events = [file for file in files if file not in api]
     wanted = _stubs(proto_root, api, events)
     for package in _packages(events):
-        wanted[f"{package}/__init__.py"] = (
-            f'"""Stubs generated from proto/{package}; see CONTRIBUTING.md."""\n'.encode()
-        )
+        wanted[f"{package}/__init__.py"] = f'"""Stubs generated from proto/{package} by `make proto`."""\n'.encode()
     for contract in loaded.contracts.values():
         wanted[f"{SOURCES_FOLDER}/{contract.stream}.yml"] = dbt_source(contract).encode()
     return dict(sorted(wanted.items()))
@@ -77,7 +82,7 @@ def differences(root: Path, wanted: Mapping[str, bytes]) -> dict[str, str]:
         file = root / path
         if not file.exists():
             changes[path] = "missing"
-        elif file.read_bytes() != content:
+        elif file.name != "__init__.py" and file.read_bytes() != content:
             changes[path] = "differs from what proto/ gives"
     for path in _generated_before(root, wanted):
         if path not in wanted:
@@ -115,10 +120,21 @@ def _packages(events: Iterable[str]) -> list[str]:
 def _generated_before(root: Path, wanted: Mapping[str, bytes]) -> list[str]:
     """Generated files that are there: stubs in the packages that proto/ has, and dbt sources with our header."""
     packages = {path.split("/")[0] for path in wanted if path.endswith(".py")}
-    found = [file for package in sorted(packages) for file in (root / package).rglob("*_pb2*.py*") if file.is_file()]
+    stubs = [file for package in sorted(packages) for file in (root / package).rglob("*_pb2*.py*") if file.is_file()]
+    found = [file for file in stubs if "__pycache__" not in file.parts and _is_ours(root, file)]
     mark = HEADER.partition("{")[0].encode()
     found += [file for file in (root / SOURCES_FOLDER).glob("*.yml") if file.read_bytes().startswith(mark)]
-    return [path.relative_to(root).as_posix() for path in found if "__pycache__" not in path.parts]
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+def _is_ours(root: Path, stub: Path) -> bool:
+    """Whether a stub was made from proto/: a package may have others, which somebody made from elsewhere."""
+    folder = stub.parent.relative_to(root)
+    if (root / "proto" / folder).is_dir():
+        return True
+    name = stub.name.partition("_pb2")[0]
+    made = stub.with_name(f"{name}_pb2.py")
+    return made.is_file() and f"# source: {folder.as_posix()}/{name}.proto\n".encode() in made.read_bytes()
 
 
 def _write(root: Path, wanted: Mapping[str, bytes], changes: Iterable[str]) -> None:

@@ -1,1 +1,1 @@
-"""Stubs generated from proto/retail/v1; see CONTRIBUTING.md."""
+"""Stubs generated from proto/retail/v1 by `make proto`."""

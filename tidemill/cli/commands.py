@@ -20,7 +20,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("tidemill.cli.tail:tail", "A stream's newest rows, and those to come."),
     "simulate": ("tidemill.cli.simulate:simulate", "Send a made-up shop's order lines."),
     "collect": ("tidemill.cli.collect:collect", "Readings of this machine as a stream: host."),
-    "contract": ("tidemill.cli.contract:contract", "Contracts: check a change, apply it."),
+    "contract": ("tidemill.cli.contract:contract", "Contracts: check a change, apply it, generate from them."),
     "stream": ("tidemill.cli.stream:stream", "Streams: list, show."),
     "view": ("tidemill.cli.view:view", "Live views: list, query, watch, check, apply, rebuild."),
     "test": ("tidemill.cli.trial:test", "Run live models live and as batch over some events, and compare."),

@@ -1,4 +1,4 @@
-"""`tidemill contract`: what a changed contract breaks, and putting it in force."""
+"""`tidemill contract`: what a changed contract breaks, putting it in force, and what is made from it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from tidemill.cli import options
 from tidemill.cli.output import console, print_json
 from tidemill.client.applied import AppliedContract
 from tidemill.errors import MissingExtra, NotFound
+from tidemill.local.folder import find_project
 
 _Line = dict[str, Any]
+_DONE = {"missing": "made", "no longer generated from proto/": "removed"}
 _MARKS = {True: "[green]fine[/]  ", False: "[red]breaks[/]"}
 
 _proto = click.option(
@@ -35,7 +37,10 @@ _proto = click.option(
 
 @click.group()
 def contract() -> None:
-    """Contracts: what a change breaks, and putting it in force without a restart. docs/contracts.md has the rules."""
+    """Contracts: what a change breaks, putting it in force without a restart, and what is made from them.
+
+    docs/contracts.md has the rules.
+    """
 
 
 @contract.command()
@@ -97,16 +102,70 @@ def apply(which: str, proto: Path, dbt_project: Path, check_only: bool, address:
     return code
 
 
+@contract.command(short_help="Make stubs and dbt sources from the contracts.")
+@click.option("--project", type=click.Path(file_okay=False, path_type=Path), envvar="TIDEMILL_PROJECT",
+              show_envvar=True, metavar="DIR",
+              help="The folder with proto/ and dbt_project/.  [default: this one or one above]")  # fmt: skip
+@click.option("--check", "check_only", is_flag=True, help="Write nothing; exit code 1: something is out of date.")
+@options.as_json
+def generate(project: Path | None, *, check_only: bool, as_json: bool) -> int:
+    """Make everything that is made from proto/: stubs of the events, and dbt's sources with their descriptions.
+
+    \b
+    Examples:
+      tidemill contract generate
+      tidemill contract generate --check     what CI asks
+    """
+    found = generate_from_contracts(find_project(project), check_only=check_only)
+    if as_json:
+        print_json(found)
+    else:
+        for path, change in found["changes"].items():
+            click.echo(f"{path}: {change if check_only else _DONE.get(change, 'made anew')}")
+        if not check_only:
+            click.echo(f"{found['files']} files are made from proto/, {len(found['changes'])} changed")
+    if check_only and found["changes"]:
+        if not as_json:
+            click.echo("out of date: run `tidemill contract generate` and commit what it changes", err=True)
+        return 1
+    return 0
+
+
+def generate_from_contracts(project: Path, *, check_only: bool = False) -> dict[str, Any]:
+    """Run the generator in a project; how many files it makes, and what was different, by path.
+
+    Raises MissingExtra, ClickException with what is wrong with a contract.
+    """
+    arguments = [f"--root={project}", *(["--check"] if check_only else [])]
+    done = _run_tool("ingest_service.contracts.codegen", "--json", *arguments)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise click.ClickException(done.stderr.strip() or "the contracts can't be read") from None
+    if "problem" in found:
+        raise click.ClickException(f"nothing was generated: {found['problem']}")
+    return found
+
+
+def describe_contracts(proto: Path) -> list[dict[str, Any]]:
+    """What the folder's contracts are: file, stream, version and more of each, or its problem. Raises MissingExtra."""
+    return _ask_tool(proto, "--describe")
+
+
 def _ask_tool(proto: Path, how: str) -> list[_Line]:
     """What the service's own tool says of the folder, one object a contract or wrong file."""
-    if importlib.util.find_spec("ingest_service") is None or importlib.util.find_spec("grpc_tools") is None:
-        raise MissingExtra("tidemill contract", "service")
-    command = [sys.executable, "-m", "ingest_service.contracts.check", f"--proto={proto}", how]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
+    done = _run_tool("ingest_service.contracts.check", f"--proto={proto}", how)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode and not lines:
         raise click.ClickException(done.stderr.strip().removeprefix("tidemill: ") or "the contracts can't be read")
     return lines
+
+
+def _run_tool(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if importlib.util.find_spec("ingest_service") is None or importlib.util.find_spec("grpc_tools") is None:
+        raise MissingExtra("tidemill contract", "service")
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
 
 
 def _chosen(lines: Iterable[_Line], which: str, proto: Path) -> list[_Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from ingest_service.contracts import Contract, load_contracts
-from ingest_service.contracts.codegen import generate, main
+from ingest_service.contracts.codegen import differences, generate, main
 from ingest_service.contracts.dbt_sources import dbt_source
 
 
@@ -51,6 +52,35 @@ def test_check_names_what_differs_and_writing_mends_it(project: Path, capsys: py
     assert main(["--root", str(project), "--check"]) == 0
     assert not stale.exists()
     assert (project / "retail/v1/own.py").exists()
+
+
+def test_what_others_made_stays(project: Path) -> None:
+    """A package may hold more than our stubs: its own __init__, and stubs made from elsewhere."""
+    init, other = project / "retail/__init__.py", project / "retail/vendor/bank_pb2.py"
+    before = init.read_text(encoding="utf-8")
+    init.write_text('"""Ours."""\n', encoding="utf-8")
+    other.parent.mkdir()
+    other.write_text("# source: bank.proto\n", encoding="utf-8")
+    stale = project / "retail/v0/order_line_pb2.py"
+    stale.parent.mkdir()
+    stale.write_text("# source: retail/v0/order_line.proto\n", encoding="utf-8")
+    assert differences(project, generate(project / "proto")) == {
+        "retail/v0/order_line_pb2.py": "no longer generated from proto/"
+    }
+    assert main(["--root", str(project)]) == 0
+    assert init.read_text(encoding="utf-8") == '"""Ours."""\n'
+    assert other.exists()
+    assert not stale.exists()
+    init.write_text(before, encoding="utf-8")
+
+
+def test_a_program_is_told_what_changed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "retail/v1/order_line_pb2.pyi").unlink()
+    assert main(["--root", str(project), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["changes"] == {"retail/v1/order_line_pb2.pyi": "missing"}
+    assert main(["--root", str(project / "retail"), "--json"]) == 1
+    assert "proto" in json.loads(capsys.readouterr().out)["problem"]
 
 
 def test_a_wrong_contract_stops_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
