@@ -26,17 +26,17 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidemill/v1/views.proto\x12\x0btidemill.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ListViewsRequest\";\n\x11ListViewsResponse\x12&\n\x05views\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.ViewStatus\"\xd2\x03\n\nViewStatus\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0b\n\x03lag\x18\x04 \x01(\x04\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x15\n\rgroup_columns\x18\x06 \x03(\t\x12\x15\n\rwindow_column\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x17\n\x0f\x64\x65\x66inition_hash\x18\t \x01(\t\x12(\n\x07\x63olumns\x18\n \x03(\x0b\x32\x17.tidemill.v1.ViewColumn\x12%\n\x05state\x18\x0b \x01(\x0e\x32\x16.tidemill.v1.ViewState\x12\x0e\n\x06lag_ms\x18\x0c \x01(\x04\x12-\n\twatermark\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08retain_s\x18\x0e \x01(\x04\x12\x32\n\x0e\x65xpired_before\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0erebuild_offset\x18\x10 \x01(\x04H\x00\x88\x01\x01\x12\x0b\n\x03sql\x18\x11 \x01(\t\x12\x12\n\nbounds_sql\x18\x12 \x01(\tB\x11\n\x0f_rebuild_offset\"g\n\nViewColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x1a\n\x12relative_tolerance\x18\x04 \x01(\x01\x12\x12\n\nrank_error\x18\x05 \x01(\x01\"\x90\x02\n\x10QueryViewRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12$\n\x07\x66ilters\x18\x02 \x03(\x0b\x32\x13.tidemill.v1.Filter\x12\x10\n\x08order_by\x18\x03 \x03(\t\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x66ter_offset\x18\x05 \x01(\x04\x12\x0f\n\x07wait_ms\x18\x06 \x01(\r\x12\x13\n\x0bsealed_date\x18\x07 \x01(\t\x12\x18\n\x10sealed_last_date\x18\x08 \x01(\t\x12\x13\n\x0bseal_offset\x18\t \x01(\x04\x12&\n\x06\x66ormat\x18\n \x01(\x0e\x32\x16.tidemill.v1.RowFormat\x12\x14\n\x0cwindow_state\x18\x0b \x01(\x08\"\x9d\x02\n\x06\x46ilter\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12.\n\x08operator\x18\x02 \x01(\x0e\x32\x1c.tidemill.v1.Filter.Operator\x12\x12\n\x05value\x18\x03 \x01(\tH\x00\x88\x01\x01\"\xb4\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATOR_EQUAL\x10\x01\x12\x16\n\x12OPERATOR_NOT_EQUAL\x10\x02\x12\x11\n\rOPERATOR_LESS\x10\x03\x12\x1a\n\x16OPERATOR_LESS_OR_EQUAL\x10\x04\x12\x14\n\x10OPERATOR_GREATER\x10\x05\x12\x1d\n\x19OPERATOR_GREATER_OR_EQUAL\x10\x06\x42\x08\n\x06_value\"\xb7\x01\n\x11QueryViewResponse\x12(\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.ViewColumn\x12*\n\x06values\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.ListValue\x12\r\n\x05\x61rrow\x18\x03 \x01(\x0c\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12-\n\twatermark\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x01\n\x10WatchViewRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12$\n\x07\x66ilters\x18\x02 \x03(\x0b\x32\x13.tidemill.v1.Filter\x12\x0e\n\x06resume\x18\x03 \x01(\t\x12\x10\n\x08only_new\x18\x04 \x01(\x08\x12&\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x16.tidemill.v1.RowFormat\"\xa7\x01\n\x11WatchViewResponse\x12(\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.ViewColumn\x12*\n\x06values\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.ListValue\x12\r\n\x05\x61rrow\x18\x03 \x01(\x0c\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0e\n\x06resume\x18\x05 \x01(\t\x12\r\n\x05reset\x18\x06 \x01(\x08\"9\n\x11\x41pplyViewsRequest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x12\n\ncheck_only\x18\x02 \x01(\x08\"=\n\x12\x41pplyViewsResponse\x12\'\n\x05views\x18\x01 \x03(\x0b\x32\x18.tidemill.v1.AppliedView\"\xde\x01\n\x0b\x41ppliedView\x12\x0c\n\x04view\x18\x01 \x01(\t\x12/\n\x06\x63hange\x18\x02 \x01(\x0e\x32\x1f.tidemill.v1.AppliedView.Change\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\x7f\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANGE_ADDED\x10\x01\x12\x12\n\x0e\x43HANGE_CHANGED\x10\x02\x12\x0f\n\x0b\x43HANGE_SAME\x10\x03\x12\x12\n\x0e\x43HANGE_REMOVED\x10\x04\x12\x12\n\x0e\x43HANGE_REFUSED\x10\x05\"\"\n\x12RebuildViewRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\"\x15\n\x13RebuildViewResponse\"d\n\x18\x43onfirmReconciledRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x12\n\nfirst_date\x18\x02 \x01(\t\x12\x11\n\tlast_date\x18\x03 \x01(\t\x12\x13\n\x0bseal_offset\x18\x04 \x01(\x04\"\x1b\n\x19\x43onfirmReconciledResponse*\x8c\x01\n\tViewState\x12\x1a\n\x16VIEW_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14VIEW_STATE_FOLLOWING\x10\x01\x12\x19\n\x15VIEW_STATE_REBUILDING\x10\x02\x12\x16\n\x12VIEW_STATE_STOPPED\x10\x03\x12\x16\n\x12VIEW_STATE_REFUSED\x10\x04*T\n\tRowFormat\x12\x1a\n\x16ROW_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11ROW_FORMAT_VALUES\x10\x01\x12\x14\n\x10ROW_FORMAT_ARROW\x10\x02\x32\xf8\x03\n\x0bViewService\x12J\n\tListViews\x12\x1d.tidemill.v1.ListViewsRequest\x1a\x1e.tidemill.v1.ListViewsResponse\x12J\n\tQueryView\x12\x1d.tidemill.v1.QueryViewRequest\x1a\x1e.tidemill.v1.QueryViewResponse\x12L\n\tWatchView\x12\x1d.tidemill.v1.WatchViewRequest\x1a\x1e.tidemill.v1.WatchViewResponse0\x01\x12M\n\nApplyViews\x12\x1e.tidemill.v1.ApplyViewsRequest\x1a\x1f.tidemill.v1.ApplyViewsResponse\x12P\n\x0bRebuildView\x12\x1f.tidemill.v1.RebuildViewRequest\x1a .tidemill.v1.RebuildViewResponse\x12\x62\n\x11\x43onfirmReconciled\x12%.tidemill.v1.ConfirmReconciledRequest\x1a&.tidemill.v1.ConfirmReconciledResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidemill/v1/views.proto\x12\x0btidemill.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ListViewsRequest\";\n\x11ListViewsResponse\x12&\n\x05views\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.ViewStatus\"\xd2\x03\n\nViewStatus\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0b\n\x03lag\x18\x04 \x01(\x04\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x15\n\rgroup_columns\x18\x06 \x03(\t\x12\x15\n\rwindow_column\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x17\n\x0f\x64\x65\x66inition_hash\x18\t \x01(\t\x12(\n\x07\x63olumns\x18\n \x03(\x0b\x32\x17.tidemill.v1.ViewColumn\x12%\n\x05state\x18\x0b \x01(\x0e\x32\x16.tidemill.v1.ViewState\x12\x0e\n\x06lag_ms\x18\x0c \x01(\x04\x12-\n\twatermark\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08retain_s\x18\x0e \x01(\x04\x12\x32\n\x0e\x65xpired_before\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0erebuild_offset\x18\x10 \x01(\x04H\x00\x88\x01\x01\x12\x0b\n\x03sql\x18\x11 \x01(\t\x12\x12\n\nbounds_sql\x18\x12 \x01(\tB\x11\n\x0f_rebuild_offset\"g\n\nViewColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x1a\n\x12relative_tolerance\x18\x04 \x01(\x01\x12\x12\n\nrank_error\x18\x05 \x01(\x01\"\xa5\x02\n\x10QueryViewRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12$\n\x07\x66ilters\x18\x02 \x03(\x0b\x32\x13.tidemill.v1.Filter\x12\x10\n\x08order_by\x18\x03 \x03(\t\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x66ter_offset\x18\x05 \x01(\x04\x12\x0f\n\x07wait_ms\x18\x06 \x01(\r\x12\x13\n\x0bsealed_date\x18\x07 \x01(\t\x12\x18\n\x10sealed_last_date\x18\x08 \x01(\t\x12\x13\n\x0bseal_offset\x18\t \x01(\x04\x12&\n\x06\x66ormat\x18\n \x01(\x0e\x32\x16.tidemill.v1.RowFormat\x12\x14\n\x0cwindow_state\x18\x0b \x01(\x08\x12\x13\n\x0b\x61\x63ross_time\x18\x0c \x01(\x08\"\x9d\x02\n\x06\x46ilter\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12.\n\x08operator\x18\x02 \x01(\x0e\x32\x1c.tidemill.v1.Filter.Operator\x12\x12\n\x05value\x18\x03 \x01(\tH\x00\x88\x01\x01\"\xb4\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x12\n\x0eOPERATOR_EQUAL\x10\x01\x12\x16\n\x12OPERATOR_NOT_EQUAL\x10\x02\x12\x11\n\rOPERATOR_LESS\x10\x03\x12\x1a\n\x16OPERATOR_LESS_OR_EQUAL\x10\x04\x12\x14\n\x10OPERATOR_GREATER\x10\x05\x12\x1d\n\x19OPERATOR_GREATER_OR_EQUAL\x10\x06\x42\x08\n\x06_value\"\xac\x02\n\x11QueryViewResponse\x12(\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.ViewColumn\x12*\n\x06values\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.ListValue\x12\r\n\x05\x61rrow\x18\x03 \x01(\x0c\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12-\n\twatermark\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cpublished_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x62\x61tch_dates\x18\x07 \x01(\r\x12\x17\n\x0flast_batch_date\x18\x08 \x01(\t\x12\x13\n\x0bstale_dates\x18\t \x01(\r\"\x90\x01\n\x10WatchViewRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12$\n\x07\x66ilters\x18\x02 \x03(\x0b\x32\x13.tidemill.v1.Filter\x12\x0e\n\x06resume\x18\x03 \x01(\t\x12\x10\n\x08only_new\x18\x04 \x01(\x08\x12&\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x16.tidemill.v1.RowFormat\"\xa7\x01\n\x11WatchViewResponse\x12(\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x17.tidemill.v1.ViewColumn\x12*\n\x06values\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.ListValue\x12\r\n\x05\x61rrow\x18\x03 \x01(\x0c\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0e\n\x06resume\x18\x05 \x01(\t\x12\r\n\x05reset\x18\x06 \x01(\x08\"9\n\x11\x41pplyViewsRequest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x12\n\ncheck_only\x18\x02 \x01(\x08\"=\n\x12\x41pplyViewsResponse\x12\'\n\x05views\x18\x01 \x03(\x0b\x32\x18.tidemill.v1.AppliedView\"\xde\x01\n\x0b\x41ppliedView\x12\x0c\n\x04view\x18\x01 \x01(\t\x12/\n\x06\x63hange\x18\x02 \x01(\x0e\x32\x1f.tidemill.v1.AppliedView.Change\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\x7f\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANGE_ADDED\x10\x01\x12\x12\n\x0e\x43HANGE_CHANGED\x10\x02\x12\x0f\n\x0b\x43HANGE_SAME\x10\x03\x12\x12\n\x0e\x43HANGE_REMOVED\x10\x04\x12\x12\n\x0e\x43HANGE_REFUSED\x10\x05\"\"\n\x12RebuildViewRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\"\x15\n\x13RebuildViewResponse\"d\n\x18\x43onfirmReconciledRequest\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x12\n\nfirst_date\x18\x02 \x01(\t\x12\x11\n\tlast_date\x18\x03 \x01(\t\x12\x13\n\x0bseal_offset\x18\x04 \x01(\x04\"\x1b\n\x19\x43onfirmReconciledResponse*\x8c\x01\n\tViewState\x12\x1a\n\x16VIEW_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14VIEW_STATE_FOLLOWING\x10\x01\x12\x19\n\x15VIEW_STATE_REBUILDING\x10\x02\x12\x16\n\x12VIEW_STATE_STOPPED\x10\x03\x12\x16\n\x12VIEW_STATE_REFUSED\x10\x04*T\n\tRowFormat\x12\x1a\n\x16ROW_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11ROW_FORMAT_VALUES\x10\x01\x12\x14\n\x10ROW_FORMAT_ARROW\x10\x02\x32\xf8\x03\n\x0bViewService\x12J\n\tListViews\x12\x1d.tidemill.v1.ListViewsRequest\x1a\x1e.tidemill.v1.ListViewsResponse\x12J\n\tQueryView\x12\x1d.tidemill.v1.QueryViewRequest\x1a\x1e.tidemill.v1.QueryViewResponse\x12L\n\tWatchView\x12\x1d.tidemill.v1.WatchViewRequest\x1a\x1e.tidemill.v1.WatchViewResponse0\x01\x12M\n\nApplyViews\x12\x1e.tidemill.v1.ApplyViewsRequest\x1a\x1f.tidemill.v1.ApplyViewsResponse\x12P\n\x0bRebuildView\x12\x1f.tidemill.v1.RebuildViewRequest\x1a .tidemill.v1.RebuildViewResponse\x12\x62\n\x11\x43onfirmReconciled\x12%.tidemill.v1.ConfirmReconciledRequest\x1a&.tidemill.v1.ConfirmReconciledResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.v1.views_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VIEWSTATE']._serialized_start=2362
-  _globals['_VIEWSTATE']._serialized_end=2502
-  _globals['_ROWFORMAT']._serialized_start=2504
-  _globals['_ROWFORMAT']._serialized_end=2588
+  _globals['_VIEWSTATE']._serialized_start=2500
+  _globals['_VIEWSTATE']._serialized_end=2640
+  _globals['_ROWFORMAT']._serialized_start=2642
+  _globals['_ROWFORMAT']._serialized_end=2726
   _globals['_LISTVIEWSREQUEST']._serialized_start=103
   _globals['_LISTVIEWSREQUEST']._serialized_end=121
   _globals['_LISTVIEWSRESPONSE']._serialized_start=123
@@ -46,33 +46,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VIEWCOLUMN']._serialized_start=653
   _globals['_VIEWCOLUMN']._serialized_end=756
   _globals['_QUERYVIEWREQUEST']._serialized_start=759
-  _globals['_QUERYVIEWREQUEST']._serialized_end=1031
-  _globals['_FILTER']._serialized_start=1034
-  _globals['_FILTER']._serialized_end=1319
-  _globals['_FILTER_OPERATOR']._serialized_start=1129
-  _globals['_FILTER_OPERATOR']._serialized_end=1309
-  _globals['_QUERYVIEWRESPONSE']._serialized_start=1322
-  _globals['_QUERYVIEWRESPONSE']._serialized_end=1505
-  _globals['_WATCHVIEWREQUEST']._serialized_start=1508
-  _globals['_WATCHVIEWREQUEST']._serialized_end=1652
-  _globals['_WATCHVIEWRESPONSE']._serialized_start=1655
-  _globals['_WATCHVIEWRESPONSE']._serialized_end=1822
-  _globals['_APPLYVIEWSREQUEST']._serialized_start=1824
-  _globals['_APPLYVIEWSREQUEST']._serialized_end=1881
-  _globals['_APPLYVIEWSRESPONSE']._serialized_start=1883
-  _globals['_APPLYVIEWSRESPONSE']._serialized_end=1944
-  _globals['_APPLIEDVIEW']._serialized_start=1947
-  _globals['_APPLIEDVIEW']._serialized_end=2169
-  _globals['_APPLIEDVIEW_CHANGE']._serialized_start=2042
-  _globals['_APPLIEDVIEW_CHANGE']._serialized_end=2169
-  _globals['_REBUILDVIEWREQUEST']._serialized_start=2171
-  _globals['_REBUILDVIEWREQUEST']._serialized_end=2205
-  _globals['_REBUILDVIEWRESPONSE']._serialized_start=2207
-  _globals['_REBUILDVIEWRESPONSE']._serialized_end=2228
-  _globals['_CONFIRMRECONCILEDREQUEST']._serialized_start=2230
-  _globals['_CONFIRMRECONCILEDREQUEST']._serialized_end=2330
-  _globals['_CONFIRMRECONCILEDRESPONSE']._serialized_start=2332
-  _globals['_CONFIRMRECONCILEDRESPONSE']._serialized_end=2359
-  _globals['_VIEWSERVICE']._serialized_start=2591
-  _globals['_VIEWSERVICE']._serialized_end=3095
+  _globals['_QUERYVIEWREQUEST']._serialized_end=1052
+  _globals['_FILTER']._serialized_start=1055
+  _globals['_FILTER']._serialized_end=1340
+  _globals['_FILTER_OPERATOR']._serialized_start=1150
+  _globals['_FILTER_OPERATOR']._serialized_end=1330
+  _globals['_QUERYVIEWRESPONSE']._serialized_start=1343
+  _globals['_QUERYVIEWRESPONSE']._serialized_end=1643
+  _globals['_WATCHVIEWREQUEST']._serialized_start=1646
+  _globals['_WATCHVIEWREQUEST']._serialized_end=1790
+  _globals['_WATCHVIEWRESPONSE']._serialized_start=1793
+  _globals['_WATCHVIEWRESPONSE']._serialized_end=1960
+  _globals['_APPLYVIEWSREQUEST']._serialized_start=1962
+  _globals['_APPLYVIEWSREQUEST']._serialized_end=2019
+  _globals['_APPLYVIEWSRESPONSE']._serialized_start=2021
+  _globals['_APPLYVIEWSRESPONSE']._serialized_end=2082
+  _globals['_APPLIEDVIEW']._serialized_start=2085
+  _globals['_APPLIEDVIEW']._serialized_end=2307
+  _globals['_APPLIEDVIEW_CHANGE']._serialized_start=2180
+  _globals['_APPLIEDVIEW_CHANGE']._serialized_end=2307
+  _globals['_REBUILDVIEWREQUEST']._serialized_start=2309
+  _globals['_REBUILDVIEWREQUEST']._serialized_end=2343
+  _globals['_REBUILDVIEWRESPONSE']._serialized_start=2345
+  _globals['_REBUILDVIEWRESPONSE']._serialized_end=2366
+  _globals['_CONFIRMRECONCILEDREQUEST']._serialized_start=2368
+  _globals['_CONFIRMRECONCILEDREQUEST']._serialized_end=2468
+  _globals['_CONFIRMRECONCILEDRESPONSE']._serialized_start=2470
+  _globals['_CONFIRMRECONCILEDRESPONSE']._serialized_end=2497
+  _globals['_VIEWSERVICE']._serialized_start=2729
+  _globals['_VIEWSERVICE']._serialized_end=3233
 # @@protoc_insertion_point(module_scope)

@@ -98,7 +98,7 @@ class ViewColumn(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., exact: _Optional[bool] = ..., relative_tolerance: _Optional[float] = ..., rank_error: _Optional[float] = ...) -> None: ...
 
 class QueryViewRequest(_message.Message):
-    __slots__ = ("view", "filters", "order_by", "limit", "after_offset", "wait_ms", "sealed_date", "sealed_last_date", "seal_offset", "format", "window_state")
+    __slots__ = ("view", "filters", "order_by", "limit", "after_offset", "wait_ms", "sealed_date", "sealed_last_date", "seal_offset", "format", "window_state", "across_time")
     VIEW_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class QueryViewRequest(_message.Message):
     SEAL_OFFSET_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     WINDOW_STATE_FIELD_NUMBER: _ClassVar[int]
+    ACROSS_TIME_FIELD_NUMBER: _ClassVar[int]
     view: str
     filters: _containers.RepeatedCompositeFieldContainer[Filter]
     order_by: _containers.RepeatedScalarFieldContainer[str]
@@ -121,7 +122,8 @@ class QueryViewRequest(_message.Message):
     seal_offset: int
     format: RowFormat
     window_state: bool
-    def __init__(self, view: _Optional[str] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., order_by: _Optional[_Iterable[str]] = ..., limit: _Optional[int] = ..., after_offset: _Optional[int] = ..., wait_ms: _Optional[int] = ..., sealed_date: _Optional[str] = ..., sealed_last_date: _Optional[str] = ..., seal_offset: _Optional[int] = ..., format: _Optional[_Union[RowFormat, str]] = ..., window_state: _Optional[bool] = ...) -> None: ...
+    across_time: bool
+    def __init__(self, view: _Optional[str] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., order_by: _Optional[_Iterable[str]] = ..., limit: _Optional[int] = ..., after_offset: _Optional[int] = ..., wait_ms: _Optional[int] = ..., sealed_date: _Optional[str] = ..., sealed_last_date: _Optional[str] = ..., seal_offset: _Optional[int] = ..., format: _Optional[_Union[RowFormat, str]] = ..., window_state: _Optional[bool] = ..., across_time: _Optional[bool] = ...) -> None: ...
 
 class Filter(_message.Message):
     __slots__ = ("column", "operator", "value")
@@ -150,18 +152,26 @@ class Filter(_message.Message):
     def __init__(self, column: _Optional[str] = ..., operator: _Optional[_Union[Filter.Operator, str]] = ..., value: _Optional[str] = ...) -> None: ...
 
 class QueryViewResponse(_message.Message):
-    __slots__ = ("columns", "values", "arrow", "offset", "watermark")
+    __slots__ = ("columns", "values", "arrow", "offset", "watermark", "published_at", "batch_dates", "last_batch_date", "stale_dates")
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     ARROW_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    BATCH_DATES_FIELD_NUMBER: _ClassVar[int]
+    LAST_BATCH_DATE_FIELD_NUMBER: _ClassVar[int]
+    STALE_DATES_FIELD_NUMBER: _ClassVar[int]
     columns: _containers.RepeatedCompositeFieldContainer[ViewColumn]
     values: _containers.RepeatedCompositeFieldContainer[_struct_pb2.ListValue]
     arrow: bytes
     offset: int
     watermark: _timestamp_pb2.Timestamp
-    def __init__(self, columns: _Optional[_Iterable[_Union[ViewColumn, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[_struct_pb2.ListValue, _Mapping]]] = ..., arrow: _Optional[bytes] = ..., offset: _Optional[int] = ..., watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    published_at: _timestamp_pb2.Timestamp
+    batch_dates: int
+    last_batch_date: str
+    stale_dates: int
+    def __init__(self, columns: _Optional[_Iterable[_Union[ViewColumn, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[_struct_pb2.ListValue, _Mapping]]] = ..., arrow: _Optional[bytes] = ..., offset: _Optional[int] = ..., watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., published_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., batch_dates: _Optional[int] = ..., last_batch_date: _Optional[str] = ..., stale_dates: _Optional[int] = ...) -> None: ...
 
 class WatchViewRequest(_message.Message):
     __slots__ = ("view", "filters", "resume", "only_new", "format")

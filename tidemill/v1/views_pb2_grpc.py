@@ -79,7 +79,7 @@ class ViewServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def QueryView(self, request, context):
-        """A view's rows, as they are or as they were sealed.
+        """A view's rows: as they are, as they were sealed, or across time, batch and live.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
