@@ -1,0 +1,105 @@
+"""The day's stages as Airflow tasks, the same for `daily` and `late_events`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from airflow.sdk import Asset, chain, task, task_group
+
+from orchestration.failures import unless_retryable
+from orchestration.turn import TakeTurn, give_turn
+
+# What readers of the warehouse may schedule their own DAGs by.
+WAREHOUSE = Asset("tidemill_warehouse")
+# In the run's record, and too long for what Airflow keeps of a task.
+_LONG = ("results",)
+
+
+def run_stage(name: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+    """Run one of the day's stages and give its result; what cannot get better by itself fails without a retry."""
+    # Imported here: Airflow reads DAG files every few seconds.
+    from quality import day
+    from quality.config import DayConfig
+
+    work: Callable[..., dict[str, Any]] = getattr(day, name)
+    with unless_retryable():
+        result = work(DayConfig.from_environment(), *arguments, **options)
+    return {key: value for key, value in result.items() if key not in _LONG}
+
+
+def day_tasks(asked: Any) -> Any:
+    """Wire the tasks from the turn to the docs, for what `asked` gives; returns the first of them.
+
+    Every task is idempotent and may be cleared: the turn is taken again with it, because it is the setup of all tasks
+    up to `publish`, and given up after them, however they ended.
+    """
+
+    @task
+    def seal(turn: dict[str, Any]) -> dict[str, Any]:
+        """Declare the dates complete in every stream, and pin the offsets that this run reads below."""
+        options = {key: turn[key] for key in ("force", "streams", "full_refresh", "as_of")}
+        return run_stage("seal", turn["run_id"], turn["date"], turn["last_date"], **options)
+
+    @task
+    def export(name: str) -> dict[str, Any]:
+        """Bring the lake up to the seals, compact the dates, and pin its versions."""
+        return run_stage("export", name)
+
+    @task
+    def check_sources(name: str) -> dict[str, Any]:
+        """Check at rest what the contract promised when the events came in."""
+        return run_stage("check_sources", name)
+
+    @task
+    def balance(name: str) -> dict[str, Any]:
+        """Count twice: what producers sent, the log took and the lake holds must add up."""
+        return run_stage("balance", name)
+
+    @task_group(group_id="dbt")
+    def dbt() -> None:
+        """Build the models in a copy of the warehouse, layer by layer, each with its tests."""
+        chain(*(layer_task(layer)(name) for layer in ("staging", "intermediate", "marts", "live")))
+
+    @task
+    def check_marts(name: str) -> dict[str, Any]:
+        """Check that lake and staging balance, then the business's expectations of the marts."""
+        return run_stage("check_marts", name)
+
+    @task
+    def reconcile(name: str) -> dict[str, Any]:
+        """Compare every live view, as it stood at the seal, with its dbt model, window by window."""
+        return run_stage("reconcile", name)
+
+    @task(outlets=[WAREHOUSE])
+    def publish(name: str) -> dict[str, Any]:
+        """Make the audited copy the warehouse that readers open, by one atomic rename."""
+        return run_stage("publish", name)
+
+    @task
+    def docs(name: str) -> dict[str, Any]:
+        """Write dbt docs and data docs, both one click away in Airflow's navigation."""
+        return run_stage("document", name)
+
+    taken = TakeTurn(task_id="take_turn", asked=asked).as_setup()
+    turn = taken.output
+    name = turn["run_id"]
+    given = give_turn(turn).as_teardown(setups=taken)
+    published = publish(name)
+    chain(
+        seal(turn), export(name), check_sources(name), balance(name), dbt(), check_marts(name), reconcile(name),
+        published, given,
+    )  # fmt: skip
+    chain(published, docs(name))
+    return taken
+
+
+def layer_task(layer: str) -> Any:
+    """Make the task that builds one layer of the dbt project."""
+
+    @task(task_id=layer)
+    def build(name: str) -> dict[str, Any]:
+        """Build this layer's models and run their tests, in the run's copy of the warehouse."""
+        return run_stage("build", name, layer)
+
+    return build
