@@ -28,7 +28,7 @@ def _view(name: str, route: str, page: str, destination: str, icon: str) -> dict
     }
 
 
-class TidemillPlugin(AirflowPlugin):  # type: ignore[misc]  # Airflow is not typed for us
+class TidemillPlugin(AirflowPlugin):
     """Days, dbt docs and data docs in the navigation, the days on a DAG's page, the report on a run's page."""
 
     name = "tidemill"
