@@ -36,7 +36,7 @@ def task_failed(context: Mapping[str, Any]) -> None:
     error = context.get("exception")
     message = str(error) if error is not None else _KILLED
     raise_alert(
-        kind="task_failed",
+        kind="failed",
         dag_id=ti.dag_id,
         dag_run_id=ti.run_id,
         task_id=ti.task_id,
@@ -55,7 +55,7 @@ def deadline_missed(hour: str, context: Mapping[str, Any]) -> None:
     if _is_published(date):
         return
     raise_alert(
-        kind="deadline_missed",
+        kind="deadline",
         dag_id=run["dag_id"],
         dag_run_id=run["dag_run_id"],
         task_id=None,
@@ -76,7 +76,7 @@ def raise_alert(
 ) -> None:
     """Keep an alert and send it; neither raises.
 
-    run_id: the run's folder. details: name (of the model or check), count, sample, where.
+    run_id: the run's folder, None where the run has none. details: name (of the model or check), count, sample, where.
     """
     url = run_url(dag_id, dag_run_id, task_id)
     body = {
@@ -168,15 +168,15 @@ def _details(run_id: str | None, task_id: str) -> dict[str, Any]:
     except Exception:
         log.exception("run %s cannot be read", run_id)
         return {"run_id": run_id}
-    if not failures:
-        return {"run_id": run_id}
-    last = failures[-1]
+    stage = task_id.removeprefix(_prefix(task_id))
+    found = [failure for failure in failures if failure["stage"] == {"docs": "document"}.get(stage, stage)]
+    rows = [failure["rows"] for failure in found if failure["rows"] is not None]
     return {
         "run_id": run_id,
-        "name": ", ".join(last.get("names") or []) or task_id,
-        "count": last.get("rows"),
-        "sample": last.get("sample"),
-        "where": last.get("file"),
+        "name": ", ".join(name for failure in found for name in failure["names"]) or None,
+        "count": sum(rows) if rows else None,
+        "sample": next((failure["sample"] for failure in found if failure["sample"]), None),
+        "where": next((failure["file"] for failure in found if failure["file"]), None),
     }
 
 
@@ -200,8 +200,18 @@ def _is_published(date: str) -> bool:
         return False
 
 
-def _keep(body: dict[str, Any]) -> None:
+def _keep(body: Mapping[str, Any]) -> None:
     from quality import alerts
     from quality.config import DayConfig
 
-    alerts.raise_alert(DayConfig.from_environment(), **body)
+    sample = [row if isinstance(row, str) else json.dumps(row, default=str) for row in body["sample"] or []]
+    alerts.raise_alert(
+        DayConfig.from_environment(),
+        body["kind"],
+        body["dag_id"],
+        body["run_id"] or body["dag_run_id"],
+        body["task_id"] or "",
+        body["message"],
+        sample,
+        body["where"] or body["url"],
+    )

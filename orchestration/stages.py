@@ -39,7 +39,8 @@ def day_tasks(asked: Any) -> Any:
     def seal(turn: dict[str, Any]) -> dict[str, Any]:
         """Declare the dates complete in every stream, and pin the offsets that this run reads below."""
         options = {key: turn[key] for key in ("force", "streams", "full_refresh", "as_of")}
-        return run_stage("seal", turn["run_id"], turn["date"], turn["last_date"], **options)
+        names = {"dag_id": turn["holder"]["dag_id"], "dag_run_id": turn["holder"]["run_id"]}
+        return run_stage("seal", turn["run_id"], turn["date"], turn["last_date"], **options, **names)
 
     @task
     def export(name: str) -> dict[str, Any]:
