@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tidemill.client.models import (
         Counts,
         Export,
+        LakeUpkeep,
         Quarantine,
         QuarantinedRow,
         Rates,
@@ -71,8 +72,8 @@ _NAMES = {
     "tidemill.client.client": ("DEFAULT_ADDRESS", "Client", "connect"),
     "tidemill.client.credentials": ("Credentials",),
     "tidemill.client.models": (
-        "Counts", "Export", "Quarantine", "QuarantinedRow", "Rates", "Replay", "Seal", "StreamStatus", "ViewColumn",
-        "ViewState", "ViewStatus",
+        "Counts", "Export", "LakeUpkeep", "Quarantine", "QuarantinedRow", "Rates", "Replay", "Seal", "StreamStatus",
+        "ViewColumn", "ViewState", "ViewStatus",
     ),
     "tidemill.client.delivery": ("ProducerState",),
     "tidemill.client.options": ("ProducerOptions",),
@@ -108,6 +109,7 @@ __all__ = [
     "DefinitionChange",
     "Export",
     "InputError",
+    "LakeUpkeep",
     "MissingExtra",
     "NotFound",
     "OutOfSequence",

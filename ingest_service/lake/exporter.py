@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.errors import BadRequest, IngestError, StorageError
 from ingest_service.lake.table import COMMIT_ATTEMPTS, LakeState, LakeTable
+from ingest_service.lake.vacuum import Vacuumed
 from ingest_service.log.records import Entry, Rows
 
 
@@ -76,12 +78,15 @@ class LakeExporter:
         settings: ExportSettings | None = None,
         storage_options: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        sync: Callable[[], None] = os.sync,
     ) -> None:
+        """`sync`: returns once what the lake holds is on disk."""
         self._log = log
         self._stream = stream
         self._settings = settings or ExportSettings()
         self._clock = clock or SystemClock()
         self._table = LakeTable(uri, stream, log.schema, storage_options)
+        self._sync = sync
         self._lock = threading.Lock()
         self._state: LakeState | None = None
         self._stopping = threading.Event()
@@ -130,6 +135,36 @@ class LakeExporter:
         """Makes one file, sorted by offset, of those of one date; other dates are not touched."""
         with self._lock:
             return self._keep(self._table.compact(date))
+
+    def compact_all(self, dates: Collection[dt.date] = ()) -> list[dt.date]:
+        """Compacts these dates, or every date before today (UTC) that is in several small files; gives those that were.
+
+        Exports go on in between. Raises StorageError.
+        """
+        with self._lock:
+            today = dt.datetime.fromtimestamp(self._clock.now_us() / 1_000_000, dt.UTC).date()
+            due = self._table.uncompacted(max(dates) + dt.timedelta(days=1) if dates else today)
+        compacted = []
+        for date in due:
+            if dates and date not in dates:
+                continue
+            with self._lock:
+                before = self._table.reload().version
+                if self._keep(self._table.compact(date)).version > before:
+                    compacted.append(date)
+        return compacted
+
+    def vacuum(self, keep_versions: Collection[int], min_age_s: float) -> Vacuumed:
+        """Deletes the files that no version needs which stays readable.
+
+        Those are the present one, `keep_versions`, and each that was the present one in the last `min_age_s` seconds.
+        Raises StorageError; what is not deleted then is deleted the next time.
+        """
+        with self._lock:
+            cutoff_ns = self._clock.now_us() * 1000 - int(min_age_s * 1_000_000_000)
+            vacuumed = self._table.vacuum(keep_versions, cutoff_ns, self._sync)
+            self._keep(self._table.state())
+            return vacuumed
 
     def start(self, interval_s: float) -> None:
         """Starts exporting in the background: when a row has waited for `interval_s`, sooner when many wait."""

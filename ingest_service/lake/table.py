@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from ingest_service.errors import ConfigError, StorageError
+from ingest_service.lake.vacuum import Vacuum, Vacuumed
 
 Result = TypeVar("Result")
 
@@ -22,6 +25,12 @@ CHECKPOINT_COMMITS = 50
 """Delta writes a checkpoint every so many commits; without one, a small commit becomes twice as slow over 400."""
 COMMIT_ATTEMPTS = 5
 """How often a commit is tried when another writer (a user's vacuum or optimize) commits at the same time."""
+SMALL_FILE_BYTES = 50_000_000
+"""A smaller file is small; Delta makes files of 100 MB, so that compaction leaves one small file of a date at most."""
+SORTED_BYTES_MAX = 500_000_000
+"""A date is sorted as a whole up to this size; of a larger one the small files are put together, in memory bounds."""
+_UPKEEP = {"delta.enableExpiredLogCleanup": "false"}
+"""Delta would delete log entries by itself after 30 days, also those that lead to a version that shall stay."""
 
 # Level 1 is as fast as no compression to speak of, and a third of Snappy's size.
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
@@ -113,25 +122,69 @@ class LakeTable:
             raise self._failed("written", error) from error
         return True
 
-    def compact(self, date: dt.date) -> LakeState:
-        """Rewrites the files of one date as one, sorted by offset; nothing happens where there is one already.
+    def uncompacted(self, before: dt.date) -> list[dt.date]:
+        """The dates before `before` that are in several small files, oldest first."""
+        self.reload()
+        small: dict[dt.date, int] = defaultdict(int)
+        for action in self._actions():
+            small[action[f"partition.{PARTITION_COLUMN}"]] += action["size_bytes"] < SMALL_FILE_BYTES
+        return sorted(date for date, count in small.items() if count > 1 and date < before)
 
-        The old files stay for the versions that name them, until they are vacuumed.
+    def compact(self, date: dt.date) -> LakeState:
+        """Rewrites the files of one date as one, sorted by offset; nothing happens where one at most is small.
+
+        A date that is larger than SORTED_BYTES_MAX keeps its large files. The old files stay for the versions that name
+        them, until they are vacuumed.
         """
         self.reload()
         table = self._opened()
-        files = table.file_uris(file_pruning_predicate=[(PARTITION_COLUMN, "=", date.isoformat())])
-        if len(files) > 1:
-            # Z-order by a single column is a sort; `compact` would put the files one after another in any order.
-            self._guarded(
-                "compacted",
-                lambda: table.optimize.z_order(
-                    [OFFSET_COLUMN],
-                    partition_filters=[(PARTITION_COLUMN, "=", date.isoformat())],
-                    writer_properties=_PARQUET,
-                ),
-            )
+        name = f"partition.{PARTITION_COLUMN}"
+        sizes = [action["size_bytes"] for action in self._actions() if action[name] == date]
+        if sum(size < SMALL_FILE_BYTES for size in sizes) < 2:
+            return self.state()
+        filters = [(PARTITION_COLUMN, "=", date.isoformat())]
+        if sum(sizes) <= SORTED_BYTES_MAX:
+            # Z-order by a single column is a sort; `compact` puts the files one after another.
+            rewrite = lambda: table.optimize.z_order([OFFSET_COLUMN], filters, writer_properties=_PARQUET)  # noqa: E731
+        else:
+            rewrite = lambda: table.optimize.compact(filters, writer_properties=_PARQUET)  # noqa: E731
+        self._guarded("compacted", rewrite)
         return self.state()
+
+    def vacuum(self, keep_versions: Collection[int], cutoff_ns: int, sync: Callable[[], None] = os.sync) -> Vacuumed:
+        """Deletes the files that no version needs which stays readable; see `Vacuum`.
+
+        Raises StorageError, before anything is deleted, when the present version has not all of its rows.
+        """
+        self.reload()
+        table = self._opened()
+        self._check_rows()
+        configuration = table.metadata().configuration
+        if not _UPKEEP.items() <= configuration.items():
+            self._guarded("changed", lambda: table.alter.set_table_properties(_UPKEEP))
+        vacuum = Vacuum(table, self._storage_options, keep_versions, cutoff_ns, sync)
+        return self._guarded("vacuumed", vacuum.run)
+
+    def _check_rows(self) -> None:
+        """Offsets are dense: a table that reaches an offset has as many rows."""
+        actions = self._actions()
+        if any(action.get("num_records") is None for action in actions):
+            return
+        rows: int = sum(action["num_records"] for action in actions)
+        if rows != self.state().offset:
+            raise StorageError(
+                f"the lake table {self._uri} reaches to offset {self.state().offset}, but has {rows} rows: nothing of "
+                "it is deleted; was it written to by somebody else? `tidemill data verify` says more"
+            )
+
+    def _actions(self) -> list[dict[str, Any]]:
+        """What the Delta log says of the present files."""
+        actions = pa.table(self._opened().get_add_actions(flatten=True))
+        wanted = ("path", "size_bytes", "num_records", f"partition.{PARTITION_COLUMN}")
+        listed: list[dict[str, Any]] = actions.select(
+            [name for name in wanted if name in actions.schema.names]
+        ).to_pylist()
+        return listed
 
     def _open(self) -> DeltaTable:
         try:

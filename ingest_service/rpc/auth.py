@@ -36,6 +36,7 @@ RIGHTS: dict[str, Right | None] = {
     f"{_V1}StreamService/ApplyContract": Right.ADMIN,
     f"{_V1}StreamService/SealDate": Right.ADMIN,
     f"{_V1}StreamService/ExportLake": Right.ADMIN,
+    f"{_V1}StreamService/MaintainLake": Right.ADMIN,
     f"{_V1}ViewService/ListViews": Right.READ,
     f"{_V1}ViewService/QueryView": Right.READ,
     f"{_V1}ViewService/WatchView": Right.READ,

@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pb2, timestamp_pb2
 
 from ingest_service.clock import Clock
 from ingest_service.errors import BadRequest
+from ingest_service.lake import LakeExporter
 from ingest_service.log import Seal
 from ingest_service.rpc.contracts import apply_contracts
 from ingest_service.rpc.parts import StreamParts, Streams
@@ -19,6 +20,9 @@ from ingest_service.rpc.status import answers
 from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
 _Call = grpc.aio.ServicerContext[Any, Any]
+_MIN_AGE_S = 7 * 86_400
+"""For how long every version of the lake stays readable, unless the call says otherwise."""
+_KEEP_VERSIONS_MAX = 1_000
 
 
 class StreamServicer(streams_pb2_grpc.StreamServiceServicer):
@@ -100,6 +104,34 @@ class StreamServicer(streams_pb2_grpc.StreamServiceServicer):
             )
         state = await asyncio.to_thread(parts.lake.export, request.up_to_offset or None)
         return streams_pb2.ExportLakeResponse(lake_version=state.version, lake_offset=state.offset, lake_uri=state.uri)
+
+    @answers
+    async def MaintainLake(
+        self, request: streams_pb2.MaintainLakeRequest, context: _Call
+    ) -> streams_pb2.MaintainLakeResponse:
+        """Compact dates of the lake, and delete what no version needs that stays readable."""
+        del context
+        return await asyncio.to_thread(_maintain, self._streams[request.stream].lake, request)
+
+
+def _maintain(lake: LakeExporter, request: streams_pb2.MaintainLakeRequest) -> streams_pb2.MaintainLakeResponse:
+    if len(request.keep_versions) > _KEEP_VERSIONS_MAX:
+        raise BadRequest(
+            f"keep_versions: expected {_KEEP_VERSIONS_MAX} at the most, came {len(request.keep_versions)}; "
+            "min_age_s keeps all of a time"
+        )
+    compacted = lake.compact_all([_date("dates", text) for text in request.dates])
+    response = streams_pb2.MaintainLakeResponse(compacted_dates=[str(date) for date in compacted])
+    if not request.compact_only:
+        min_age_s = request.min_age_s if request.HasField("min_age_s") else _MIN_AGE_S
+        done = lake.vacuum(request.keep_versions, min_age_s)
+        response.deleted_files, response.deleted_log_files = done.deleted_files, done.deleted_log_files
+        response.freed_bytes = done.freed_bytes
+        response.files, response.bytes = done.files, done.bytes
+        response.kept_files, response.kept_bytes = done.kept_files, done.kept_bytes
+        response.missing_versions.extend(done.missing)
+    response.lake_version = lake.state().version
+    return response
 
 
 def _status(parts: StreamParts) -> streams_pb2.StreamStatus:

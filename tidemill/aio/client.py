@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from tidemill.client import client as blocking
 from tidemill.client.ack import Rejected
 from tidemill.client.applied import AppliedContract, AppliedView
 from tidemill.client.credentials import Credentials
-from tidemill.client.models import Export, Quarantine, Replay, Seal, StreamStatus, ViewStatus
+from tidemill.client.models import Export, LakeUpkeep, Quarantine, Replay, Seal, StreamStatus, ViewStatus
 from tidemill.client.options import ProducerOptions
 from tidemill.client.outbox import Outbox
 from tidemill.errors import ClientClosed
@@ -117,6 +117,23 @@ class AsyncClient:
         """Bring the stream's lake table up to an offset (0: all that is durable); returns when it is there."""
         client, threads = self._parts()
         return await threads.run(client.export, stream, up_to, timeout_s=timeout_s)
+
+    async def maintain_lake(
+        self,
+        stream: str,
+        *,
+        dates: Collection[dt.date] = (),
+        compact_only: bool = False,
+        keep_versions: Collection[int] = (),
+        min_age_s: int | None = None,
+        timeout_s: float = 3600,
+    ) -> LakeUpkeep:
+        """Compact dates of the lake table, and delete the files that nobody needs; see `Client.maintain_lake`."""
+        client, threads = self._parts()
+        return await threads.run(
+            client.maintain_lake, stream, dates=dates, compact_only=compact_only, keep_versions=keep_versions,
+            min_age_s=min_age_s, timeout_s=timeout_s,
+        )  # fmt: skip
 
     async def quarantine(self, stream: str, limit: int = 100, *, ids: Sequence[str] = ()) -> Quarantine:
         """The newest rows of the stream that broke its contract, or those of `ids`; see `Client.quarantine`."""

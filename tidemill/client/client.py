@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,11 +19,13 @@ from tidemill.client.credentials import Credentials
 from tidemill.client.delivery import open_producer
 from tidemill.client.models import (
     Export,
+    LakeUpkeep,
     Quarantine,
     Replay,
     Seal,
     StreamStatus,
     ViewStatus,
+    to_lake_upkeep,
     to_quarantine,
     to_seal,
     to_stream_status,
@@ -137,6 +139,31 @@ class Client:
         request = streams_pb2.ExportLakeRequest(stream=stream, up_to_offset=up_to)
         response = self._connection.call(self._service.ExportLake, request, timeout_s)
         return Export(response.lake_version, response.lake_offset, response.lake_uri)
+
+    def maintain_lake(
+        self,
+        stream: str,
+        *,
+        dates: Collection[dt.date] = (),
+        compact_only: bool = False,
+        keep_versions: Collection[int] = (),
+        min_age_s: int | None = None,
+        timeout_s: float = 3600,
+    ) -> LakeUpkeep:
+        """Compact dates of the stream's lake table and, unless `compact_only`, delete the files that nobody needs.
+
+        dates: UTC; without any, every date before today that is in several small files. keep_versions: these stay
+        readable, beside the present one, and beside each that was the present one in the last `min_age_s` seconds
+        (7 days unless told). What is sent and exported meanwhile is not held up for longer than a date takes.
+        """
+        request = streams_pb2.MaintainLakeRequest(
+            stream=stream,
+            dates=[str(date) for date in dates],
+            compact_only=compact_only,
+            keep_versions=keep_versions,
+            min_age_s=min_age_s,
+        )
+        return to_lake_upkeep(self._connection.call(self._service.MaintainLake, request, timeout_s))
 
     def quarantine(self, stream: str, limit: int = 100, *, ids: Sequence[str] = ()) -> Quarantine:
         """The newest rows of the stream that broke its contract, or those of `ids`, replayed or not.

@@ -85,6 +85,27 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
+class LakeUpkeep:
+    """What upkeep did to a stream's lake table, which is at `lake_version` now.
+
+    compacted: dates whose small files were put together. deleted_files, deleted_log_files, freed_bytes: what no version
+    needs that stays readable. files, bytes: of the present version. kept_files, kept_bytes: of earlier versions that
+    stay, beside those. missing_versions: were to be kept, but can't be read any more.
+    """
+
+    lake_version: int
+    compacted: tuple[dt.date, ...]
+    deleted_files: int
+    deleted_log_files: int
+    freed_bytes: int
+    files: int
+    bytes: int
+    kept_files: int
+    kept_bytes: int
+    missing_versions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantinedRow:
     """A row in quarantine. `event` is what was sent: a serialized message, or JSON for a row of a table.
 
@@ -201,6 +222,22 @@ def to_seal(seal: streams_pb2.Seal) -> Seal:
         last_date=dt.date.fromisoformat(seal.last_date) if seal.last_date else first,
         seal_offset=seal.seal_offset,
         sealed_at=to_datetime(seal.sealed_at) if seal.HasField("sealed_at") else None,
+    )
+
+
+def to_lake_upkeep(response: streams_pb2.MaintainLakeResponse) -> LakeUpkeep:
+    """From the service's message."""
+    return LakeUpkeep(
+        lake_version=response.lake_version,
+        compacted=tuple(dt.date.fromisoformat(date) for date in response.compacted_dates),
+        deleted_files=response.deleted_files,
+        deleted_log_files=response.deleted_log_files,
+        freed_bytes=response.freed_bytes,
+        files=response.files,
+        bytes=response.bytes,
+        kept_files=response.kept_files,
+        kept_bytes=response.kept_bytes,
+        missing_versions=tuple(response.missing_versions),
     )
 
 

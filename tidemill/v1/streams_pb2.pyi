@@ -257,3 +257,41 @@ class ExportLakeResponse(_message.Message):
     lake_offset: int
     lake_uri: str
     def __init__(self, lake_version: _Optional[int] = ..., lake_offset: _Optional[int] = ..., lake_uri: _Optional[str] = ...) -> None: ...
+
+class MaintainLakeRequest(_message.Message):
+    __slots__ = ("stream", "dates", "compact_only", "keep_versions", "min_age_s")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    DATES_FIELD_NUMBER: _ClassVar[int]
+    COMPACT_ONLY_FIELD_NUMBER: _ClassVar[int]
+    KEEP_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    MIN_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    dates: _containers.RepeatedScalarFieldContainer[str]
+    compact_only: bool
+    keep_versions: _containers.RepeatedScalarFieldContainer[int]
+    min_age_s: int
+    def __init__(self, stream: _Optional[str] = ..., dates: _Optional[_Iterable[str]] = ..., compact_only: _Optional[bool] = ..., keep_versions: _Optional[_Iterable[int]] = ..., min_age_s: _Optional[int] = ...) -> None: ...
+
+class MaintainLakeResponse(_message.Message):
+    __slots__ = ("lake_version", "compacted_dates", "deleted_files", "deleted_log_files", "freed_bytes", "files", "bytes", "kept_files", "kept_bytes", "missing_versions")
+    LAKE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    COMPACTED_DATES_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FILES_FIELD_NUMBER: _ClassVar[int]
+    DELETED_LOG_FILES_FIELD_NUMBER: _ClassVar[int]
+    FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FILES_FIELD_NUMBER: _ClassVar[int]
+    KEPT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    lake_version: int
+    compacted_dates: _containers.RepeatedScalarFieldContainer[str]
+    deleted_files: int
+    deleted_log_files: int
+    freed_bytes: int
+    files: int
+    bytes: int
+    kept_files: int
+    kept_bytes: int
+    missing_versions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, lake_version: _Optional[int] = ..., compacted_dates: _Optional[_Iterable[str]] = ..., deleted_files: _Optional[int] = ..., deleted_log_files: _Optional[int] = ..., freed_bytes: _Optional[int] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ..., kept_files: _Optional[int] = ..., kept_bytes: _Optional[int] = ..., missing_versions: _Optional[_Iterable[int]] = ...) -> None: ...

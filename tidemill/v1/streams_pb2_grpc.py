@@ -70,6 +70,11 @@ class StreamServiceStub:
                 request_serializer=tidemill_dot_v1_dot_streams__pb2.ExportLakeRequest.SerializeToString,
                 response_deserializer=tidemill_dot_v1_dot_streams__pb2.ExportLakeResponse.FromString,
                 _registered_method=True)
+        self.MaintainLake = channel.unary_unary(
+                '/tidemill.v1.StreamService/MaintainLake',
+                request_serializer=tidemill_dot_v1_dot_streams__pb2.MaintainLakeRequest.SerializeToString,
+                response_deserializer=tidemill_dot_v1_dot_streams__pb2.MaintainLakeResponse.FromString,
+                _registered_method=True)
 
 
 class StreamServiceServicer:
@@ -125,6 +130,13 @@ class StreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MaintainLake(self, request, context):
+        """Compacts dates of the lake, and deletes the files that no version needs which has to stay readable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StreamServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +174,11 @@ def add_StreamServiceServicer_to_server(servicer, server):
                     servicer.ExportLake,
                     request_deserializer=tidemill_dot_v1_dot_streams__pb2.ExportLakeRequest.FromString,
                     response_serializer=tidemill_dot_v1_dot_streams__pb2.ExportLakeResponse.SerializeToString,
+            ),
+            'MaintainLake': grpc.unary_unary_rpc_method_handler(
+                    servicer.MaintainLake,
+                    request_deserializer=tidemill_dot_v1_dot_streams__pb2.MaintainLakeRequest.FromString,
+                    response_serializer=tidemill_dot_v1_dot_streams__pb2.MaintainLakeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +371,33 @@ class StreamService:
             '/tidemill.v1.StreamService/ExportLake',
             tidemill_dot_v1_dot_streams__pb2.ExportLakeRequest.SerializeToString,
             tidemill_dot_v1_dot_streams__pb2.ExportLakeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MaintainLake(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.v1.StreamService/MaintainLake',
+            tidemill_dot_v1_dot_streams__pb2.MaintainLakeRequest.SerializeToString,
+            tidemill_dot_v1_dot_streams__pb2.MaintainLakeResponse.FromString,
             options,
             channel_credentials,
             insecure,
