@@ -13,7 +13,7 @@ RUN .venv/bin/uv pip install --quiet --no-cache --compile-bytecode --python .ven
     --require-hashes -r requirements.lock
 COPY . .
 RUN .venv/bin/uv pip install --quiet --no-cache --python .venv/bin/python --no-deps --editable . \
-    && .venv/bin/python -m compileall -q dags ingest_service quality retail sensors tidemill web
+    && .venv/bin/python -m compileall -q dags ingest_service orchestration quality retail sensors tidemill web
 
 FROM python:3.12-slim-bookworm
 

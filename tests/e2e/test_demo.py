@@ -15,6 +15,7 @@ from support.processes import processes_of
 from unit.repo.blocks import commands
 
 import tidemill
+from tidemill.cli.day_report import TASKS
 
 ROOT = Path(__file__).parents[2]
 TIDEMILL = [sys.executable, "-c", "import sys; from tidemill.cli import main; sys.exit(main())"]
@@ -68,7 +69,7 @@ def test_it_shows_every_part_and_ends_well(broken, data):
     assert re.search(r"5,003 rows sent in .* 4,995 appended, 3 duplicate, 5 quarantined, 0 late", out)
     assert re.search(r"quarantined row [\d,]+: quantity: must not be in list \[0\], came 0 \(rule int64.not_in\)", out)
     assert "it covers all 4,995 events" in out
-    for task in ("seal", "check_sources", "dbt", "check_marts", "reconcile", "publish", "docs"):
+    for task in TASKS:
         assert re.search(rf"✓ {task} +\d", out), task
     assert re.search(r"\d+ orders · revenue [\d,]+\.\d{3} · [\d,]+ units", out)
     assert "top countries: United Kingdom" in out

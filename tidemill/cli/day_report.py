@@ -11,6 +11,11 @@ from rich.console import Console
 
 from tidemill.local.airflow_client import AirflowClient, TaskFailure
 
+LAYERS = ("dbt.staging", "dbt.intermediate", "dbt.marts", "dbt.live")
+TASKS = (
+    "seal", "export", "check_sources", "balance", *LAYERS, "check_marts", "reconcile", "publish", "docs",
+)  # fmt: skip
+"""The tasks of `daily` that do the day's work, in their order."""
 COUNTRIES_MAX = 3
 _SHOWN_WARNINGS = 3
 
@@ -33,8 +38,7 @@ class Day:
 
 def read_day(client: AirflowClient, dag_id: str, run_id: str, first: dt.date, last: dt.date) -> Day:
     """What Airflow knows of a run that has ended."""
-    tasks = ("seal", "check_sources", "dbt", "check_marts", "reconcile", "publish", "docs")
-    results = {task: client.result(dag_id, run_id, task) for task in tasks}
+    results = {task: client.result(dag_id, run_id, task) for task in TASKS}
     return Day(first, last, client.run_state(dag_id, run_id), results, client.failures(dag_id, run_id))
 
 
@@ -76,7 +80,7 @@ def print_day(out: Console, day: Day, figures: dict[str, Any]) -> None:
 def print_quality(out: Console, day: Day) -> None:
     """The checks' verdicts, and the warnings that weigh most."""
     out.print("\n[bold]Quality[/]")
-    dbt = day.results["dbt"]
+    layers = [day.results[layer] for layer in LAYERS]
     for task, subject in (("check_sources", "source"), ("check_marts", "marts")):
         result = day.results[task]
         out.print(f"  {subject}: {result['checks']} expectations, {result['verdict']}", markup=False)
@@ -85,13 +89,14 @@ def print_quality(out: Console, day: Day) -> None:
                       markup=False, style="dim")  # fmt: skip
         if len(result["warnings"]) > _SHOWN_WARNINGS:
             out.print(f"    and {len(result['warnings']) - _SHOWN_WARNINGS} more: see the data docs", style="dim")
-    out.print(f"  dbt: {len(dbt['models'])} models built, {dbt['tests']} tests passed")
+    models, tests = sum(len(layer["models"]) for layer in layers), sum(layer["tests"] for layer in layers)
+    out.print(f"  dbt: {models} models built, {tests} tests passed")
 
 
 def print_balance(out: Console, day: Day) -> None:
     """Every line of the balance that matters to a reader."""
     out.print("\n[bold]Balance[/]")
-    for line in [*day.results["check_sources"]["balance"], *day.results["check_marts"]["balance"]]:
+    for line in [*day.results["balance"]["balance"], *day.results["check_marts"]["balance"]]:
         out.print(f"  {line['text']}", markup=False)
 
 

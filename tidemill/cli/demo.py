@@ -212,9 +212,9 @@ class Demo:
         client.trigger(DAILY, {"date": str(first), "last_date": str(last), "force": True}, run_id)
         with self._out.status("running"):
             for change in client.follow(DAILY, run_id, check=self._stack.check):
-                if change.ended and change.state != "upstream_failed":
+                if change.state in {"success", "failed"}:
                     mark = "[green]✓[/]" if change.state == "success" else "[red]✗[/]"
-                    self._out.print(f"  {mark} {change.task_id:<14} {change.duration_s or 0:5.1f} s")
+                    self._out.print(f"  {mark} {change.task_id:<16} {change.duration_s or 0:5.1f} s")
         self._report["daily_s"] = round(time.monotonic() - started, 3)
         return read_day(client, DAILY, run_id, first, last)
 

@@ -90,7 +90,7 @@ def _start(stack: Stack, screen: Console, *, with_airflow: bool) -> None:
     for what, file in (("dbt docs", stack.folder.dbt_docs), ("data docs", stack.folder.data_docs)):
         _row(screen, what, file.as_uri() if file.exists() else "written by the first run of daily", "")
     _row(screen, "logs", str(stack.folder.logs), "")
-    screen.print(f"[dim]{DAILY} is paused until you switch it on in Airflow. Ctrl-C stops everything[/]")
+    screen.print("[dim]The DAGs are paused until you switch them on in Airflow. Ctrl-C stops everything[/]")
     if (stack.project / "dags" / f"{DAILY}.py").exists():
         try:
             client.wait_dag(DAILY, check=stack.check)

@@ -27,7 +27,6 @@ from tidemill.local.supervisor import Supervisor
 # `python -m airflow`, with the garbage collector looking less often: a fifth of a start's time is its search in
 # objects that stay for good.
 PROGRAM = "import gc; gc.set_threshold(50_000, 20, 50); from airflow.__main__ import main; main()"
-WRITER_POOL = "warehouse_writer"
 # Scheduler and triggerer would each serve task logs on a fixed port, in a process of 140 MB; the API server reads
 # the same files.
 COMMANDS = {
@@ -49,7 +48,7 @@ class Airflow:
     2. PostgreSQL starts, unless TIDEMILL_AIRFLOW_DATABASE_URL names the user's own;
     3. its tables are made or migrated;
     4. the components start, the triggerer last: no run needs it to begin, and at start all fight for the processor;
-    5. (`wait`) the API answers, the writer's pool exists, the DAG has been read.
+    5. (`wait`) the API answers, the DAG has been read.
     """
 
     def __init__(
@@ -103,7 +102,8 @@ class Airflow:
         Raises ProcessFailed when a component dies, DagBroken when the DAG's file cannot be imported.
         """
         client = AirflowClient(self.url, self.login)
-        client.make_pool(WRITER_POOL, 1, "One slot: DuckDB takes one writer at a time")
+        # A first request, so that "until the API answers" is true of more than its health.
+        client.health()
         if dag_id is not None:
             client.wait_dag(dag_id, timeout_s, check=lambda: self._supervisor.wait_failure(0))
         return client

@@ -99,13 +99,6 @@ class AirflowClient:
                 raise AirflowError(f"Airflow did not find a DAG {dag_id!r} within {timeout_s:.0f} s in its dags folder")
             time.sleep(POLL_S)
 
-    def make_pool(self, name: str, slots: int, description: str) -> None:
-        """Make a pool unless there is one of that name (its slots may have been changed by its owner)."""
-        # Asked first: a pool made twice leaves a page of traceback in the API server's log.
-        if not self._call("GET", f"/pools/{_quote(name)}", accept=(404,)):
-            body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
-            self._call("POST", "/pools", body, accept=(409,))
-
     def unpause(self, dag_id: str) -> None:
         """Let the DAG's runs start."""
         self._call("PATCH", f"/dags/{_quote(dag_id)}", {"is_paused": False})

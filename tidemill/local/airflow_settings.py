@@ -85,7 +85,14 @@ if sys.argv[1:2] == ["scheduler"]:
         "great_expectations",
         "airflow.sdk.execution_time.supervisor",
         "airflow.providers.standard.operators.python",
+        "orchestration.turn",
+        "orchestration.wait",
         "quality.day",
+        "quality.dbt_project",
+        "quality.gate",
+        "quality.publish",
+        "quality.reconcile_views",
+        "quality.seal",
     ):
         try:
             importlib.import_module(_module)

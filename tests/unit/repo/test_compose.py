@@ -122,10 +122,6 @@ def test_airflow_is_told_as_much_as_by_make_up(services):
     assert {name: given[name] for name in same} == {name: locally[name] for name in same}
 
 
-def test_the_writers_pool_is_the_one_of_make_up(services):
-    assert f"airflow pools set {airflow.WRITER_POOL} 1 " in services["airflow-init"]["command"][-1]
-
-
 def test_volumes_are_declared():
     content = compose.load(compose.SECRETS)
     used = {volume.split(":")[0] for service in content["services"].values() for volume in service["volumes"]}
