@@ -38,6 +38,22 @@ START_S = 30.0
 """How long the service may take to answer, in seconds."""
 
 
+def live_models(project: Path | str | None = None) -> Path:
+    """Compile a project's live models, for `service(manifest=…)`; gives the manifest's path.
+
+    project: the folder with proto/ and dbt_project/; None: the current one, or one above it. What dbt compiled stays in
+    the project's data folder, as for `tidemill view check`: only a changed project is compiled again. Needs
+    `pip install 'tidemill[batch]'`.
+
+    Raises MissingExtra without dbt, TidemillError with what dbt said of a wrong model.
+    """
+    from tidemill.local.folder import DataFolder, find_project
+    from tidemill.local.live_models import compile_models
+
+    root = find_project(project)
+    return compile_models(root, DataFolder.at(None, root))
+
+
 @contextlib.contextmanager
 def service(
     proto: Path | str = "proto",
@@ -48,8 +64,9 @@ def service(
 ) -> Iterator[Client]:
     """A service of its own on a free port of this machine, and a client of it; both end with the block.
 
-    proto: the folder of the contracts. manifest: dbt's manifest.json with the compiled live models; None: those that
-    `data` has. data: the data folder, which stays; None: a temporary one, which does not. options: as for `connect`.
+    proto: the folder of the contracts. manifest: dbt's manifest.json with the compiled live models, such as
+    `live_models()` gives; None: those that `data` has. data: the data folder, which stays; None: a temporary one, which
+    does not. options: as for `connect`.
     Other clients connect to `tm.address`. The lake follows only when asked (`tm.export`).
 
     Raises MissingExtra without the extra `service`, TidemillError when the service can't be started, and at the end

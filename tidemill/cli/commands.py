@@ -12,6 +12,8 @@ import tidemill
 from tidemill.cli.credentials import credentials
 
 _COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("tidemill.cli.init:init", "Make a project of your own."),
+    "new": ("tidemill.cli.new:new", "Add to a project: a stream, a view, a model, a suite."),
     "demo": ("tidemill.cli.demo:demo", "A day of events, end to end, in one go."),
     "up": ("tidemill.cli.up:up", "Run all parts until Ctrl-C."),
     "serve": ("tidemill.cli.serve:serve", "Run the ingest service alone."),

@@ -3,6 +3,8 @@
 TidemillError
 └── LocalError
     ├── ProjectMissing     no folder here or above holds proto/ and dbt_project/
+    ├── ProjectFileThere   a file that would be made is there already
+    ├── NameRefused        a stream, model or domain cannot have this name
     ├── FolderBusy         another `tidemill up` or `demo` runs in this data folder
     ├── PortBusy           the wanted port is in use
     ├── ProcessFailed      a process died and was given up, or never became ready
@@ -24,6 +26,14 @@ class LocalError(TidemillError):
 
 class ProjectMissing(LocalError):
     """No project was found where one was expected."""
+
+
+class ProjectFileThere(LocalError):
+    """Something that would be made is there already; nothing was written."""
+
+
+class NameRefused(LocalError):
+    """A name that a stream, model or domain cannot have."""
 
 
 class FolderBusy(LocalError):
