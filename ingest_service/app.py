@@ -28,6 +28,7 @@ from ingest_service.rpc.server import Server
 from ingest_service.rpc.streams import StreamServicer
 from ingest_service.rpc.view_manifest import ViewManifest
 from ingest_service.rpc.views import ViewServicer
+from ingest_service.warehouse import PublishedWarehouse
 from ingest_service.web import HttpListen, HttpServer, Observed
 
 _DECODE_THREADS = 2
@@ -92,6 +93,11 @@ class ServiceConfig:
         """Where a stream's lake table is; absolute, because clients are told it."""
         return f"{self.lake.rstrip('/')}/{stream}" if self.lake else str(self.data.absolute() / "lake" / stream)
 
+    @property
+    def warehouse(self) -> Path:
+        """The published warehouse: where the daily run over the same data folder puts it."""
+        return self.data / "warehouse" / "warehouse.duckdb"
+
     def store_url(self) -> str:
         """Where the live views' tables are."""
         return self.store or f"sqlite:///{self.data.absolute() / 'live' / 'live.sqlite'}"
@@ -125,7 +131,10 @@ class Service:
         self._streams = Streams(parts, refused=refused, guarded=self._keyring is not None)
         logs = {name: each.whole for name, each in parts.items()}
         self._manifest = ViewManifest(DataFolder(config.data).live_manifest, config.manifest)
-        self._views = LiveViews.open(self._manifest.at_start(), config.store_url(), logs, clock=self._clock)
+        warehouse = PublishedWarehouse(config.warehouse)
+        self._views = LiveViews.open(
+            self._manifest.at_start(), config.store_url(), logs, clock=self._clock, warehouse=warehouse
+        )
         self._closing.callback(self._views.close)
         self._manifest.taken()
 

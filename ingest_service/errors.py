@@ -16,6 +16,7 @@
     ├── NotComplete              a date whose end the watermark has not passed cannot be sealed
     ├── ViewRefused              a dbt model that cannot be a live view
     ├── ViewBehind               a view did not reach the offset in time
+    ├── BatchMissing             rows have left a live view, and the published warehouse does not have them
     └── ConfigError              an option that is wrong: a folder, an address, a missing manifest
 
 `ingest_service.rpc.status` turns each into a gRPC status. Fields that are text or numbers travel with it (google.rpc's
@@ -156,6 +157,10 @@ class ViewRefused(IngestError):
 
 class ViewBehind(IngestError):
     """A view did not reach the wanted offset in the time given."""
+
+
+class BatchMissing(IngestError):
+    """A view cannot be read across time: rows left its live table, and the published warehouse does not have them."""
 
 
 class ConfigError(IngestError):

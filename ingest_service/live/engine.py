@@ -10,6 +10,7 @@ from typing import Any
 
 from ingest_service.clock import Clock, SystemClock
 from ingest_service.errors import BadRequest, UnknownView, ViewBehind
+from ingest_service.live.across import read_across
 from ingest_service.live.duck import open_duck
 from ingest_service.live.feed import LogLike
 from ingest_service.live.manifest import parse_manifest, read_manifest
@@ -20,15 +21,19 @@ from ingest_service.live.store import ReadTransaction, Store
 from ingest_service.live.tables import ViewTables
 from ingest_service.live.view import LiveView
 from ingest_service.live.watch import ViewChanges, ViewWatch, changes
+from ingest_service.warehouse import PublishedWarehouse
 
 
 class LiveViews:
     """The live views of a manifest; thread-safe. `open` starts them, `close` ends them."""
 
-    def __init__(self, store: Store, logs: Mapping[str, LogLike], clock: Clock) -> None:
+    def __init__(
+        self, store: Store, logs: Mapping[str, LogLike], clock: Clock, warehouse: PublishedWarehouse | None = None
+    ) -> None:
         self._store = store
         self._logs = logs
         self._clock = clock
+        self._warehouse = warehouse
         self._duck = open_duck()
         self._duck_lock = threading.Lock()  # a connection makes its cursors one at a time
         self._progress = threading.Condition()
@@ -45,17 +50,19 @@ class LiveViews:
         logs: Mapping[str, LogLike],
         *,
         clock: Clock | None = None,
+        warehouse: PublishedWarehouse | None = None,
     ) -> LiveViews:
         """Opens the views of a dbt manifest (None: no views) over streams' logs, by stream name, and lets them follow.
 
-        A model that cannot be a live view is in `status` with the reason; it stops nothing else.
+        A model that cannot be a live view is in `status` with the reason; it stops nothing else. warehouse: batch's
+        part of views that are read across time; None: there is none.
 
         Raises:
             ConfigError: no manifest, no compiled SQL in it, or a store URL that cannot be used.
             StorageError: the store does not open.
         """
         models = read_manifest(manifest) if manifest is not None else []
-        views = cls(Store(store_url), logs, clock or SystemClock())
+        views = cls(Store(store_url), logs, clock or SystemClock(), warehouse)
         try:
             views._roster.put(models)
             # Without any model it is more likely that something went wrong when they were compiled.
@@ -177,11 +184,12 @@ class LiveViews:
         return None if serving is None else (serving.build, serving.offset)
 
     def query(self, query: ViewQuery) -> ViewResult:
-        """Reads a view's rows, as they are or as they were at a seal.
+        """Reads a view's rows: as they are, as they were at a seal, or across time.
 
         Raises:
             UnknownView, ViewRefused: there is no such view, or its model cannot be one.
             BadRequest: a column, value or seal that does not exist.
+            BatchMissing: across time, batch does not have what has left the live table.
             ViewBehind: the view did not reach `after_offset`, or the seal, within `wait_s`.
         """
         deadline_s = self._clock.monotonic_s() + query.wait_s
@@ -253,6 +261,8 @@ class LiveViews:
                             f"{dated} was not sealed at offset {sealed.seal_offset}; ask the stream for its seals"
                         )
                     return None
+            if query.across_time and not sealed:
+                return read_across(query, stored, transaction, self._warehouse)
             duck = self._cursor()
             try:
                 watermark_us = stored.checkpoint.watermark_us

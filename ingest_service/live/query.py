@@ -17,6 +17,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from ingest_service.errors import BadRequest, StorageError
+from ingest_service.live.boundary import Boundary
 from ingest_service.live.column_types import StoreForm, quote, to_store
 from ingest_service.live.description import ViewColumn, ViewDescription
 from ingest_service.live.store import ReadTransaction
@@ -79,6 +80,7 @@ class ViewQuery:
     filters: all must hold. order_by: column names, `-` in front for descending; NULLs last. limit: 0 for all.
     after_offset: wait until the view covers everything below it (with `sealed`: until that copy is there too), for at
     most wait_s seconds. window_state: add WINDOW_STATE as the last column; filters and order may name it, too.
+    across_time: published batch for the dates that it has, live for all others, with SOURCE as the very last column.
     """
 
     view: str
@@ -89,6 +91,7 @@ class ViewQuery:
     wait_s: float = 10.0
     sealed: SealedRange | None = None
     window_state: bool = False
+    across_time: bool = False
 
 
 WINDOW_STATE = ViewColumn("_window_state", "VARCHAR", exact=True, relative_tolerance=0.0)
@@ -96,19 +99,23 @@ WINDOW_STATE = ViewColumn("_window_state", "VARCHAR", exact=True, relative_toler
 
 NULL in a view without windows, or with windows of which the length is not known.
 """
+SOURCE = ViewColumn("_source", "VARCHAR", exact=True, relative_tolerance=0.0)
+"""Of a row of a view that is read across time: batch or live."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewResult:
     """A view's rows, with the model's columns and types, and the prefix of the log that they are of.
 
-    For sealed rows `offset` is the seal's, and there is no watermark.
+    For sealed rows `offset` is the seal's, and there is no watermark. boundary: where batch ends and live begins, when
+    the view was read across time.
     """
 
     columns: tuple[ViewColumn, ...]
     table: pa.Table
     offset: int
     watermark_us: int | None
+    boundary: Boundary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,11 @@ class RowReader:
         if query.window_state:
             if query.sealed:
                 raise BadRequest("a sealed copy keeps no state of its windows; ask for the rows as they are")
-            self.columns = (*description.columns, WINDOW_STATE)
+            self.columns = (*self.columns, WINDOW_STATE)
+        if query.across_time:
+            if query.sealed:
+                raise BadRequest("a sealed copy is live's alone; ask for it, or for the view across time")
+            self.columns = (*self.columns, SOURCE)
         known = {column.name: column.type for column in self.columns}
         self._order = [(name.removeprefix("-"), name.startswith("-")) for name in query.order_by]
         for name in [*(f.column for f in query.filters), *(name for name, _ in self._order)]:
@@ -203,7 +214,8 @@ class RowReader:
 
     def _store_query(self, table: sa.Table) -> sa.Select[Any]:
         """What the store can leave out, it does; everything else is left to DuckDB."""
-        statement = sa.select(*(table.c[name] for name in self._stored))
+        left_out, is_all = self._left_out(table)
+        statement = sa.select(*(table.c[name] for name in self._stored)).where(*left_out)
         sealed = self._query.sealed
         if sealed:
             statement = statement.where(
@@ -216,12 +228,17 @@ class RowReader:
             column = table.c[condition.column]
             statement = statement.where(_STORE_SQL[condition.operator](column, condition.stored))
         sorts = all(name in self._forms and self._forms[name].sorts_in_store for name, _ in self._order)
-        if self._query.limit and sorts and len(here) == len(self._conditions):
+        if self._query.limit and sorts and is_all and len(here) == len(self._conditions):
             for name, descending in self._order:
                 column = table.c[name]
                 statement = statement.order_by((column.desc() if descending else column.asc()).nulls_last())
             statement = statement.limit(self._query.limit)
         return statement
+
+    def _left_out(self, table: sa.Table) -> tuple[list[sa.ColumnElement[bool]], bool]:
+        """Conditions for what the store can leave out that no filter is about, and whether they say all of it."""
+        del table
+        return [], True
 
     @property
     def _stored(self) -> list[str]:
@@ -238,12 +255,7 @@ class RowReader:
             kinds.append(pa.bool_())
         arrow = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
         self._duck.register("stored_rows", pa.table(arrow, names))
-        shown = ", ".join(
-            f"CAST({quote(name)} AS {duckdb_type}) AS {quote(name)}" for name, duckdb_type in self._types.items()
-        )
-        if self._query.window_state:
-            shown += f", {self._window_state(watermark_us)} AS {quote(WINDOW_STATE.name)}"
-        sql = f"SELECT * FROM (SELECT {shown} FROM stored_rows) AS typed"  # noqa: S608 - quoted names; values are parameters
+        sql = f"SELECT * FROM ({self._relation(watermark_us)}) AS typed"  # noqa: S608 - quoted names; values are parameters
         parameters: list[str | None] = []
         for condition in self._conditions:
             parameters.append(condition.value)
@@ -258,13 +270,27 @@ class RowReader:
         try:
             return self._duck.sql(sql, params=parameters).to_arrow_table()
         except duckdb.Error as error:
-            view = self._description.view
-            raise StorageError(
-                f"the table of the live view {view} holds a value that its column's type does not have "
-                f"({str(error).splitlines()[0]}); somebody wrote into it by hand: drop the table, and it is rebuilt"
-            ) from error
+            raise StorageError(self._unreadable(error)) from error
 
-    def _window_state(self, watermark_us: int | None) -> str:
+    def _unreadable(self, error: duckdb.Error) -> str:
+        """What an error of DuckDB's says of the rows."""
+        return (
+            f"the table of the live view {self._description.view} holds a value that its column's type does not have "
+            f"({str(error).splitlines()[0]}); somebody wrote into it by hand: drop the table, and it is rebuilt"
+        )
+
+    def _relation(self, watermark_us: int | None) -> str:
+        """SQL that yields the rows of `stored_rows` in the answer's columns and types."""
+        return f"SELECT {self._shown(self._window_state(watermark_us))} FROM stored_rows"  # noqa: S608 - quoted names
+
+    def _shown(self, window_state: str) -> str:
+        """The answer's columns, as SQL over rows that have the view's."""
+        shown = [f"CAST({quote(name)} AS {duckdb_type}) AS {quote(name)}" for name, duckdb_type in self._types.items()]
+        if self._query.window_state:
+            shown.append(f"{window_state} AS {quote(WINDOW_STATE.name)}")
+        return ", ".join(shown)
+
+    def _window_state(self, watermark_us: int | None, *, corrected: str = "_corrected") -> str:
         description = self._description
         if not (description.window_column and description.window_width):
             return "CAST(NULL AS VARCHAR)"
@@ -272,7 +298,7 @@ class RowReader:
         end = f"epoch_us(CAST({begin} AS TIMESTAMPTZ) + {description.window_width})"
         closed = f"WHEN {end} <= {watermark_us} THEN 'closed' " if watermark_us is not None else ""
         known = f"WHEN {begin} IS NOT NULL THEN"
-        return f"CASE WHEN _corrected THEN 'corrected' {closed}{known} 'open' END"
+        return f"CASE WHEN {corrected} THEN 'corrected' {closed}{known} 'open' END"
 
 
 _ARROW = {StoreForm.INTEGER: pa.int64(), StoreForm.DOUBLE: pa.float64(), StoreForm.BOOLEAN: pa.bool_()}

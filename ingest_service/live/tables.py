@@ -23,7 +23,9 @@ from ingest_service.live.description import ViewDescription
 
 REBUILD = "__rebuild"
 _PARTS = ("__state", "__distinct", "__sealed")
-_OWN_COLUMNS = {"_key", "_changed", "_corrected", "_window_state", "_first_date", "_last_date", "_seal_offset"}
+_OWN_COLUMNS = {
+    "_key", "_changed", "_corrected", "_window_state", "_source", "_first_date", "_last_date", "_seal_offset",
+}  # fmt: skip
 _NAME_LENGTH_MAX = 63 - len(REBUILD) - len("__distinct")  # PostgreSQL cuts longer names
 
 

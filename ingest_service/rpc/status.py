@@ -61,6 +61,7 @@ ANSWERS: dict[type[errors.IngestError], Answer] = {
     errors.LogDamaged: Answer(_Code.DATA_LOSS, "LOG_DAMAGED"),
     # Later, or after something else was done.
     errors.NotComplete: Answer(_Code.FAILED_PRECONDITION, "NOT_COMPLETE"),
+    errors.BatchMissing: Answer(_Code.FAILED_PRECONDITION, "BATCH_MISSING"),
     # A retry of the same request helps.
     errors.ViewBehind: Answer(_Code.DEADLINE_EXCEEDED, "VIEW_BEHIND", 500),
     errors.Overloaded: Answer(_Code.RESOURCE_EXHAUSTED, "OVERLOADED", 100),

@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 
 from ingest_service.errors import BadRequest
 from ingest_service.live import (
+    Boundary,
     Change,
     Operator,
     SealedRange,
@@ -20,6 +21,7 @@ from ingest_service.live import (
     ViewColumn,
     ViewFilter,
     ViewQuery,
+    ViewResult,
     ViewState,
     ViewStatus,
     ViewWatch,
@@ -62,6 +64,7 @@ def query_of(request: views_pb2.QueryViewRequest) -> ViewQuery:
         wait_s=min(request.wait_ms or WAIT_MS_DEFAULT, WAIT_MS_MAX) / 1000,
         sealed=sealed,
         window_state=request.window_state,
+        across_time=request.across_time,
     )
 
 
@@ -141,6 +144,20 @@ def column_messages(columns: Iterable[ViewColumn]) -> list[views_pb2.ViewColumn]
         )
         for column in columns
     ]
+
+
+def result_message(result: ViewResult) -> views_pb2.QueryViewResponse:
+    """An answer, but for its rows."""
+    boundary = result.boundary or Boundary()
+    return views_pb2.QueryViewResponse(
+        columns=column_messages(result.columns),
+        offset=result.offset,
+        watermark=timestamp(result.watermark_us),
+        published_at=timestamp(boundary.published_at_us),
+        batch_dates=len(boundary.dates),
+        last_batch_date=boundary.dates[-1].isoformat() if boundary.dates else "",
+        stale_dates=boundary.stale_dates,
+    )
 
 
 def timestamp(time_us: int | None) -> timestamp_pb2.Timestamp | None:

@@ -20,11 +20,10 @@ from ingest_service.rpc.view_manifest import ViewManifest, check_manifest
 from ingest_service.rpc.view_messages import (
     applied_message,
     arrow_rows,
-    column_messages,
     date_range,
     query_of,
+    result_message,
     status_message,
-    timestamp,
     value_rows,
     watch_of,
 )
@@ -72,7 +71,7 @@ class ViewServicer(views_pb2_grpc.ViewServiceServicer):
 
     @answers
     async def QueryView(self, request: views_pb2.QueryViewRequest, context: _Call) -> views_pb2.QueryViewResponse:
-        """A view's rows, as they are or as they were sealed."""
+        """A view's rows: as they are, as they were sealed, or across time."""
         del context
         self._check_visible(request.view)
         query = query_of(request)
@@ -167,9 +166,7 @@ class ViewServicer(views_pb2_grpc.ViewServiceServicer):
 
 
 def _response(result: ViewResult, query: ViewQuery, *, arrow: bool) -> views_pb2.QueryViewResponse:
-    response = views_pb2.QueryViewResponse(
-        columns=column_messages(result.columns), offset=result.offset, watermark=timestamp(result.watermark_us)
-    )
+    response = result_message(result)
     if arrow:
         # A sealed copy is asked for as a whole, by the daily run: a million rows fit that way.
         response.arrow = arrow_rows(result.table, compressed=query.sealed is not None)

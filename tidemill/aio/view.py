@@ -42,6 +42,7 @@ class AsyncView:
         wait_s: float = 10.0,
         arrow: bool | None = None,
         window_state: bool = False,
+        across_time: bool = False,
         **equal: object,
     ) -> ViewRows:
         """The view's rows for which every condition holds; see `View.query`."""
@@ -49,7 +50,7 @@ class AsyncView:
         return await self._threads.run(
             self._view.query,
             after=covered, where=where, order_by=order_by, limit=limit, wait_s=wait_s, arrow=arrow,
-            window_state=window_state, **equal,
+            window_state=window_state, across_time=across_time, **equal,
         )  # fmt: skip
 
     async def sealed(

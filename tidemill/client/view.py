@@ -32,16 +32,43 @@ Condition = tuple[str, str, object]
 
 
 class ViewRows(Rows):
-    """Rows of a view at one offset: iterate over them, or take them as dicts, Arrow or pandas."""
+    """Rows of a view at one offset: iterate over them, or take them as dicts, Arrow or pandas.
+
+    `published_at`, `batch_dates`, `last_batch_date` and `stale_dates` say of a view that was read across time where
+    batch ends and live begins.
+    """
 
     def __init__(self, response: views_pb2.QueryViewResponse) -> None:
         super().__init__(response)
         self._watermark = to_datetime(response.watermark) if response.HasField("watermark") else None
+        self._published_at = to_datetime(response.published_at) if response.HasField("published_at") else None
+        self._batch_dates, self._stale_dates = response.batch_dates, response.stale_dates
+        self._last_batch_date = dt.date.fromisoformat(response.last_batch_date) if response.last_batch_date else None
 
     @property
     def watermark(self) -> dt.datetime | None:
         """The view's watermark at that offset; None before the first event."""
         return self._watermark
+
+    @property
+    def published_at(self) -> dt.datetime | None:
+        """When the warehouse was published that the batch rows are of; None where there is none."""
+        return self._published_at
+
+    @property
+    def batch_dates(self) -> int:
+        """The rows of how many dates come from batch, whether it has any of them or not."""
+        return self._batch_dates
+
+    @property
+    def last_batch_date(self) -> dt.date | None:
+        """The last date whose rows come from batch; None when there is none."""
+        return self._last_batch_date
+
+    @property
+    def stale_dates(self) -> int:
+        """How many of these dates are by an earlier definition of the view, and have left its live table since."""
+        return self._stale_dates
 
 
 class View:
@@ -73,6 +100,7 @@ class View:
         wait_s: float = 10.0,
         arrow: bool | None = None,
         window_state: bool = False,
+        across_time: bool = False,
         **equal: object,
     ) -> ViewRows:
         """The view's rows for which every condition holds.
@@ -85,6 +113,8 @@ class View:
         window_state: a last column more, `_window_state`: "open", "closed" (the watermark passed the window's end) or
             "corrected" (it changed after that); conditions and `order_by` may name it. Of a view without windows it is
             refused.
+        across_time: the published warehouse's rows of the dates that were reconciled and published, the live table's of
+            all others, windows that have left it included; a last column more, `_source`: "batch" or "live".
 
         Raises BadQuery, NotFound for an unknown view, RequestRefused for an unknown column and for an answer of more
         than 64 MiB: `watch` gives large views part by part.
@@ -98,6 +128,7 @@ class View:
             wait_ms=max(1, round(wait_s * 1000)),
             format=_format(arrow),
             window_state=window_state,
+            across_time=across_time,
         )
         return ViewRows(self._call(request, self._connection.timeout_s + wait_s))
 
