@@ -49,7 +49,7 @@ def balance_lake(config: DayConfig, run: Run) -> list[dict[str, Any]]:
     """
     lines: list[Line] = []
     with pinned_lake(config, run) as connection:
-        for stream, pin in run.streams.items():
+        for stream, pin in run.fresh.items():
             lines += _log_lines(stream, pin)
             lines += _lake_lines(connection, run, stream, pin)
     return _checked(lines)

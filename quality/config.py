@@ -14,7 +14,7 @@ class DayConfig:
     """What every stage is given.
 
     data: the data folder. Default `.tidemill`. Wrong: a run of another folder is not found.
-    project: the dbt project's folder, or the folder that holds it as `dbt_project`. Default `dbt_project`.
+    project: the dbt project's folder, or the folder that holds it as `dbt_project`. Default: the current folder.
     address: host:port of the ingest service. Default `localhost:7433`. Wrong: `ServiceFailed`, which names it.
     """
 
@@ -36,9 +36,19 @@ class DayConfig:
         """Read TIDEMILL_DATA, TIDEMILL_PROJECT and TIDEMILL_ADDRESS; raises ConfigWrong when there is no project."""
         return cls(
             data=Path(os.environ.get("TIDEMILL_DATA", ".tidemill")),
-            project=Path(os.environ.get("TIDEMILL_PROJECT", "dbt_project")),
+            project=Path(os.environ.get("TIDEMILL_PROJECT", ".")),
             address=os.environ.get("TIDEMILL_ADDRESS", "localhost:7433"),
         )
+
+    @property
+    def root(self) -> Path:
+        """The project's folder, which holds the dbt project, `suites`, `proto` and `dags`."""
+        return self.project.parent
+
+    @property
+    def suites(self) -> Path:
+        """Folder of the expectations that the project's people wrote."""
+        return self.root / "suites"
 
     @property
     def sources(self) -> Path:
@@ -54,6 +64,21 @@ class DayConfig:
     def warehouse(self) -> Path:
         """The published warehouse, which readers open."""
         return self.data / "warehouse" / "warehouse.duckdb"
+
+    @property
+    def queue(self) -> Path:
+        """Folder of the tickets of those who wait for the turn to write the warehouse."""
+        return self.warehouse.parent / "queue"
+
+    @property
+    def turn(self) -> Path:
+        """Who has the turn to write the warehouse; no file: nobody."""
+        return self.warehouse.parent / "turn.json"
+
+    @property
+    def alerts(self) -> Path:
+        """Folder of the alerts, a file each."""
+        return self.data / "alerts"
 
     @property
     def dbt_docs(self) -> Path:
@@ -73,6 +98,10 @@ class DayConfig:
     def run_folder(self, run_id: str) -> Path:
         """Folder of one run: run.json, dbt's target and log, failing rows."""
         return self.runs / run_id
+
+    def operations(self, run_id: str) -> Path:
+        """Folder of what a run knows of itself and of the runs before it, as Parquet: dbt's source `operations`."""
+        return self.run_folder(run_id) / "operations"
 
     def work_copy(self, run_id: str) -> Path:
         """The copy of the warehouse that a run writes.

@@ -8,6 +8,7 @@ thread-safe for that reason: one dbt invocation a process.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import os
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from quality.config import DayConfig
-from quality.errors import ModelFailed
-from quality.files import copy_file, replace_durably
+from quality.errors import Finding, ModelFailed
+from quality.files import copy_file, replace_durably, write_atomically
+from quality.lake import lake_dates
+from quality.layers import OPERATIONS, Layers, selector
 from quality.live_models import keep_live_models
-from quality.run import Run, run_file
+from quality.publish import last_published
+from quality.run import LAYERS, Run, run_file
 from tidemill.lake import literal
 
 SAMPLE_ROWS = 5
@@ -31,30 +35,70 @@ MONTHLY_FROM_DAYS = 31
 """A range of more dates is built by month: a batch costs about 0.1 s however few rows it has."""
 
 
-def build(config: DayConfig, run: Run) -> dict[str, Any]:
-    """Run `dbt build` for the run's dates into its work copy; give each model's rows and time, and the tests' count.
+def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
+    """Run `dbt build` for one layer of the run's dates into its work copy; give models, tests and their times.
 
-    1. compile the live models: what a batch of a microbatch model compiles to is filtered by its dates
-    2. build everything: seeds, which are made anew, models, tests
-    3. make the docs, while the copy is open to this run alone: `put_docs` only puts them in their place
-
-    Raises ModelFailed naming every model or test that failed, its failing rows and dbt's log.
+    Before the first layer the live models are compiled, because what a batch of a microbatch model compiles to is
+    filtered by its dates, and the seeds are dropped. A layer of which nothing is to be built gives an empty result.
+    Raises ModelFailed naming every model or test that failed, its failing rows and dbt's log; DiskFull.
     """
-    span = ["--event-time-start", run.date, "--event-time-end", run.end.isoformat()]
-    monthly = (run.end - run.first).days > MONTHLY_FROM_DAYS
-    variables = ["--vars", "{batch_size: month}"] if monthly else []
+    manifest = _target(config, run) / "manifest.json"
+    span, variables = _window(config, run)
     with environment(config, run, config.work_copy(run.run_id)):
-        _take_parsed(config, run)
-        invoke(config, run, ["compile", "--select", "tag:live", *variables])  # 1
-        manifest = _target(config, run) / "manifest.json"
-        keep_live_models(config, run, manifest)
-        _drop_seeds(config, run, manifest)
-        results = invoke(config, run, ["build", *span, *variables])  # 2
-        # The manifest is the build's; --no-compile, because the compiled SQL stands in it.
-        invoke(config, run, ["docs", "generate", "--static", "--no-compile", *variables])  # 3
-    if not monthly:
+        if layer == LAYERS[0]:
+            _take_parsed(config, run)
+            _compiled_file(config, run).unlink(missing_ok=True)
+            invoke(config, run, ["compile", "--select", "tag:live", *variables])
+            keep_live_models(config, run, manifest)
+            _keep_compiled(config, run, manifest)
+            _drop_seeds(config, run, manifest)
+        layers = Layers(json.loads(manifest.read_text(encoding="utf-8")))
+        nodes = layers.selected(layer, run.options.streams, _tables(config, run))
+        if not nodes:
+            return _summary(config, run, layer, [])
+        # Exactly these, each named: dbt adds no test of its own accord, so none runs twice over the layers.
+        selection = ["--select", *map(selector, nodes), "--indirect-selection", "empty"]
+        # What the operations models know of earlier runs is nowhere else: they are never made anew.
+        refresh = ["--full-refresh"] if run.options.full_refresh and layer != OPERATIONS else []
+        results = invoke(config, run, ["build", *selection, *span, *variables, *refresh])
+        _keep_compiled(config, run, manifest)
+    if not variables:
         _keep_parsed(config, run)
-    return _summary(config, run, results)
+    return _summary(config, run, layer, results)
+
+
+def _window(config: DayConfig, run: Run) -> tuple[list[str], list[str]]:
+    """Give the options that say which dates are built, and the variables of a range so long that it goes by month."""
+    first, last = run.first, run.last
+    if run.options.full_refresh:
+        # Made anew, a model has the window's dates alone: it must be all that it had.
+        published = last_published(config)
+        first = min([first, *lake_dates(run)])
+        last = max([last, *([dt.date.fromisoformat(published["last_published_date"])] if published else [])])
+    end = last + dt.timedelta(days=1)
+    span = ["--event-time-start", first.isoformat(), "--event-time-end", end.isoformat()]
+    return span, ["--vars", "{batch_size: month}"] if (end - first).days > MONTHLY_FROM_DAYS else []
+
+
+def _tables(config: DayConfig, run: Run) -> set[tuple[str, str]]:
+    """Give schema and name of everything in the work copy."""
+    import duckdb
+
+    with duckdb.connect(str(config.work_copy(run.run_id)), read_only=True) as connection:
+        return set(connection.execute("select table_schema, table_name from information_schema.tables").fetchall())
+
+
+def _compiled_file(config: DayConfig, run: Run) -> Path:
+    return config.run_folder(run.run_id) / "compiled.json"
+
+
+def _keep_compiled(config: DayConfig, run: Run, manifest: Path) -> None:
+    """Keep the compiled SQL of what was just built: the manifest of the next layer does not have it."""
+    file = _compiled_file(config, run)
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"]
+    kept.update({name: node["compiled_code"] for name, node in nodes.items() if node.get("compiled_code")})
+    write_atomically(file, json.dumps(kept, ensure_ascii=False))
 
 
 def _drop_seeds(config: DayConfig, run: Run, manifest: Path) -> None:
@@ -66,6 +110,28 @@ def _drop_seeds(config: DayConfig, run: Run, manifest: Path) -> None:
         for node in nodes:
             if node["resource_type"] == "seed":
                 connection.execute(f"drop table if exists {node['relation_name']}")
+
+
+def make_docs(config: DayConfig, run: Run) -> None:
+    """Make the docs of all that was built, while the copy is open to this run alone; `put_docs` puts them in place.
+
+    Every model's compiled SQL is in them: that of the layers of this run, and of what it did not build, compiled now.
+    """
+    manifest = _target(config, run) / "manifest.json"
+    _, variables = _window(config, run)
+    with environment(config, run, config.work_copy(run.run_id)):
+        kept = json.loads(_compiled_file(config, run).read_text(encoding="utf-8"))
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        models = {name for name, node in content["nodes"].items() if node["resource_type"] == "model"}
+        if models - kept.keys():
+            invoke(config, run, ["compile", *variables])
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+        for name, node in content["nodes"].items():
+            if not node.get("compiled_code") and name in kept:
+                node.update(compiled=True, compiled_code=kept[name])
+        write_atomically(manifest, json.dumps(content, ensure_ascii=False))
+        # --no-compile, because the compiled SQL stands in the manifest.
+        invoke(config, run, ["docs", "generate", "--static", "--no-compile", *variables])
 
 
 def put_docs(config: DayConfig, run: Run) -> Path:
@@ -164,58 +230,87 @@ def _close_files() -> None:
 def _raise_failures(config: DayConfig, run: Run, result: Any, results: list[Any], errors: dict[str, str]) -> None:
     log = str(_log(config, run))
     failed = [each for each in results if str(getattr(each, "status", "")) in _FAILED]
+    findings = [_finding(config, run, each, errors.get(each.node.unique_id, "")) for each in failed]
+    reason = " ".join(str(result.exception or "it gave no reason").split())
     if failed:
-        texts = [_failure(config, run, each, errors.get(each.node.unique_id, "")) for each in failed]
-        raise ModelFailed("dbt: " + "; ".join(texts) + f". Log: {log}", [each.node.name for each in failed], log)
+        texts = [_text(each, finding) for each, finding in zip(failed, findings, strict=True)]
+        names = [finding.name for finding in findings]
+        raise ModelFailed("dbt: " + "; ".join(texts) + f". Log: {log}", names, log, findings)
     if not result.success:
-        reason = " ".join(str(result.exception or "it gave no reason").split())
         raise ModelFailed(f"dbt could not run the project in {config.project}: {reason}. Log: {log}", [], log)
 
 
-def _failure(config: DayConfig, run: Run, result: Any, error: str) -> str:
+def _finding(config: DayConfig, run: Run, result: Any, error: str) -> Finding:
     """Say what failed in one node: for a test, how many rows, some of them, and the file that holds all."""
     node = result.node
     message = str(result.message or "")
     message = " ".join((error if message in {"", "ERROR"} and error else message).split())
-    text = f"{node.resource_type} {node.name} failed: {message}"
     if str(node.resource_type) != "test" or not result.failures or not node.compiled_code:
-        return text
+        return Finding(node.name, message)
     # dbt counts the rows of the test's query; the same query gives them.
     import duckdb
 
     file = config.run_folder(run.run_id) / "failed" / f"{node.name}.parquet"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(str(config.work_copy(run.run_id)), read_only=True) as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute(f"copy ({node.compiled_code}) to {literal(file)} (format parquet)")
-        found = connection.execute(f"select * from read_parquet({literal(file)}) limit {SAMPLE_ROWS}")
-        names = [column[0] for column in found.description]
-        sample = [
-            ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True)) for row in found.fetchall()
-        ]
-    return f"{text}; such as {' | '.join(sample)}; all {result.failures} in {file}"
+    try:
+        with duckdb.connect(str(config.work_copy(run.run_id)), read_only=True) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            connection.execute(f"copy ({node.compiled_code}) to {literal(file)} (format parquet)")
+            found = connection.execute(f"select * from read_parquet({literal(file)}) limit {SAMPLE_ROWS}")
+            names = [column[0] for column in found.description]
+            sample = [
+                ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True)) for row in found.fetchall()
+            ]
+    except duckdb.Error as problem:
+        # A test of a source, whose rows dbt alone can read: the count is what there is.
+        return Finding(node.name, f"{message} (its rows could not be kept: {problem})", int(result.failures))
+    return Finding(node.name, message, int(result.failures), tuple(sample), str(file))
 
 
-def _summary(config: DayConfig, run: Run, results: list[Any]) -> dict[str, Any]:
+def _text(result: Any, finding: Finding) -> str:
+    text = f"{result.node.resource_type} {finding.name} failed: {finding.message}"
+    if not finding.file:
+        return text
+    return f"{text}; such as {' | '.join(finding.sample)}; all {finding.rows} in {finding.file}"
+
+
+def _summary(config: DayConfig, run: Run, layer: str, results: list[Any]) -> dict[str, Any]:
     import duckdb
 
-    tables: dict[str, dict[str, dict[str, Any]]] = {"model": {}, "seed": {}}
-    tests = warnings = 0
+    tables: dict[str, dict[str, dict[str, Any]]] = {"model": {}, "seed": {}, "snapshot": {}}
+    tests: list[dict[str, Any]] = []
     with duckdb.connect(str(config.work_copy(run.run_id)), read_only=True) as connection:
         for each in results:
-            kind = str(each.node.resource_type)
-            if kind in tables:
+            kind, node = str(each.node.resource_type), each.node
+            if kind in tables and node.relation_name:
                 # A batch of a microbatch model is no model of its own; the model's own result sums them up.
-                rows = connection.execute(f"select count(*) from {each.node.relation_name}").fetchall()[0][0]
-                tables[kind][each.node.name] = {"rows": int(rows), "seconds": round(each.execution_time, 3)}
+                rows = connection.execute(f"select count(*) from {node.relation_name}").fetchall()[0][0]
+                tables[kind][node.name] = {"rows": int(rows), "seconds": round(each.execution_time, 3)}
             elif kind in {"test", "unit_test"}:
-                tests += 1
-                warnings += str(each.status) == "warn"
+                parents = [name.split(".")[2] for name in node.depends_on.nodes if name.startswith("model.")]
+                tests.append(
+                    {
+                        "name": node.name,
+                        "models": parents,
+                        "status": str(each.status),
+                        "rows": int(each.failures or 0),
+                        "seconds": round(each.execution_time, 3),
+                    }
+                )
+    for name, model in tables["model"].items():
+        model["tests"] = sum(name in test["models"] for test in tests)
+    kept = config.run_folder(run.run_id) / "run_results" / f"{layer}.json"
+    if results:
+        copy_file(_target(config, run) / "run_results.json", kept)
     return {
+        "layer": layer,
         "models": tables["model"],
         "seeds": tables["seed"],
-        "tests": tests,
-        "test_warnings": warnings,
+        "snapshots": tables["snapshot"],
+        "tests": len(tests),
+        "test_warnings": sum(test["status"] == "warn" for test in tests),
+        "test_results": tests,
+        "note": "" if results else "nothing to build in this layer",
         "log": str(_log(config, run)),
-        "run_results": str(_target(config, run) / "run_results.json"),
+        "run_results": str(kept) if results else "",
     }

@@ -4,20 +4,50 @@ QualityError
 ├── ConfigWrong             a folder or an address that is wrong
 ├── RunWrong                a run id that is no name, or a stage whose earlier stages have not been run
 ├── ServiceFailed           the ingest service refused or does not answer; retryable in the latter case
+├── LakeFailed              the lake's pinned version cannot be read
 ├── ModelFailed             a dbt model or test failed, or the project cannot be read
 ├── CheckFailed             an expectation that stops the day was not met
 ├── BalanceFailed           two counts that must be equal are not
 ├── ReconciliationFailed    live and batch differ, or nothing was compared; retryable while a view is rebuilt
-└── PublishConflict         another run has published since this one took its copy: build again
+├── PublishConflict         another run has published since this one took its copy: build again
+└── DiskFull                no space was left; readers are not disturbed; retryable once there is some
 """
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_NO_SPACE = "No space left on device"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One model, test or check that failed: how many rows, some of them as text, and the file that holds all.
+
+    rows: None where it is not about rows. file: empty where none was written.
+    """
+
+    name: str
+    message: str
+    rows: int | None = None
+    sample: tuple[str, ...] = ()
+    file: str = ""
+
 
 class QualityError(Exception):
-    """Root of the day's errors; its text says what failed, with which numbers, and where to look."""
+    """Root of the day's errors; its text says what failed, with which numbers, and where to look.
+
+    names: the models, checks or views that failed, where it is about such. findings: each of them with its rows.
+    """
 
     retryable: bool = False
+
+    def __init__(self, message: str, *, names: Sequence[str] = (), findings: Sequence[Finding] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+        self.names = list(names) or [finding.name for finding in findings]
 
 
 class ConfigWrong(QualityError):
@@ -44,26 +74,25 @@ class LakeFailed(QualityError):
 class ModelFailed(QualityError):
     """A dbt model or test failed; `names` are those that did, `log` is dbt's log file."""
 
-    def __init__(self, message: str, names: list[str], log: str) -> None:
-        super().__init__(message)
-        self.names = names
+    def __init__(self, message: str, names: Sequence[str], log: str, findings: Sequence[Finding] = ()) -> None:
+        super().__init__(message, names=names, findings=findings)
         self.log = log
 
 
 class CheckFailed(QualityError):
     """Expectations that stop the day were not met; `checks` names them."""
 
-    def __init__(self, message: str, checks: list[str]) -> None:
-        super().__init__(message)
-        self.checks = checks
+    def __init__(self, message: str, checks: Sequence[str], findings: Sequence[Finding] = ()) -> None:
+        super().__init__(message, names=checks, findings=findings)
+        self.checks = list(checks)
 
 
 class BalanceFailed(QualityError):
     """Two independent counts that must be equal are not; `lines` says which and holds both numbers."""
 
-    def __init__(self, message: str, lines: list[str]) -> None:
-        super().__init__(message)
-        self.lines = lines
+    def __init__(self, message: str, lines: Sequence[str]) -> None:
+        super().__init__(message, names=lines)
+        self.lines = list(lines)
 
 
 class ReconciliationFailed(QualityError):
@@ -72,11 +101,32 @@ class ReconciliationFailed(QualityError):
     Retryable when nothing but time is missing: views that were still being rebuilt.
     """
 
-    def __init__(self, message: str, views: list[str], retryable: bool = False) -> None:
-        super().__init__(message)
-        self.views = views
+    def __init__(
+        self, message: str, views: Sequence[str], retryable: bool = False, findings: Sequence[Finding] = ()
+    ) -> None:
+        super().__init__(message, names=views, findings=findings)
+        self.views = list(views)
         self.retryable = retryable
 
 
 class PublishConflict(QualityError):
     """The published warehouse is not the one this run's copy was made from."""
+
+
+class DiskFull(QualityError):
+    """No space was left. The run's copy of the warehouse is removed, and made anew when the stage is run again."""
+
+    retryable = True
+
+
+def disk_full(error: BaseException) -> DiskFull | None:
+    """Give what tells of a full disk when that is what went wrong, in Python, in DuckDB or in dbt; otherwise None."""
+    if isinstance(error, DiskFull):
+        return error
+    text = str(error)
+    if _NO_SPACE not in text and getattr(error, "errno", None) != errno.ENOSPC:
+        return None
+    return DiskFull(
+        f"the disk is full: {' '.join(text.split())[:300]}. The published warehouse is as it was, and this run's copy "
+        "is removed. Free some space (`tidemill data usage` says what takes it), then run the task again"
+    )

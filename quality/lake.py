@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 from quality.config import DayConfig
 from quality.errors import LakeFailed
 from quality.run import Pin, Run
-from tidemill.lake import LakeError, identifier, lake_files, lake_query, source_tables
+from tidemill.lake import EVENT_DATE, LakeError, identifier, lake_files, lake_query, source_tables
+
+_DATE = re.compile(rf"{EVENT_DATE}=(\d{{4}}-\d\d-\d\d)")
 
 
 def streams_of(config: DayConfig) -> dict[str, dict[str, str]]:
@@ -32,6 +36,19 @@ def pinned_query(config: DayConfig, stream: str, pin: Pin, below_offset: int) ->
     return lake_query(files, columns, below_offset)
 
 
+def lake_dates(run: Run) -> set[dt.date]:
+    """Give every event date that has a file in the run's pinned versions. Raises LakeFailed."""
+    found: set[dt.date] = set()
+    for pin in run.streams.values():
+        if pin.seal_offset:
+            try:
+                files = lake_files(pin.lake_uri, pin.lake_version)
+            except LakeError as error:
+                raise LakeFailed(str(error)) from error
+            found |= {dt.date.fromisoformat(date) for file in files for date in _DATE.findall(file)}
+    return found
+
+
 @contextmanager
 def pinned_lake(config: DayConfig, run: Run) -> Iterator[Any]:
     """Give a connection with a view per stream, over all that its pinned version holds up to its count of the log."""
@@ -40,7 +57,7 @@ def pinned_lake(config: DayConfig, run: Run) -> Iterator[Any]:
     with duckdb.connect(":memory:", config={"threads": 2}) as connection:
         connection.execute("set TimeZone = 'UTC'")
         for stream, pin in run.streams.items():
-            below = max(pin.seal_offset, int(pin.counts["appended"]))
+            below = max(pin.seal_offset, int(pin.counts.get("appended", 0)))
             connection.execute(f"create view {identifier(stream)} as {pinned_query(config, stream, pin, below)}")
         try:
             yield connection

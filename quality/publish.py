@@ -2,28 +2,37 @@
 
     1. the copy is the published file of when the run began to build, still: nobody has published since
     2. what readers cannot use is dropped: views over the run's lake version
-    3. the publication is written into it, in table `tidemill_published`
+    3. the publication is written into it, in the tables below
     4. checkpoint, close: the file stands alone, without a write-ahead log
     5. fsync the file, rename it over the published one, fsync the folder
 
 Readers that have the old file open keep it. Published twice by the same run, the second time does nothing.
+
+    tidemill_published    a row a publication: run, dates, pins, when
+    tidemill_reconciled   a row a view and date: the run and the seal offset at which live and batch were equal
+    tidemill_dates        a row a stream and date: the seal offset it was published with, and its rows below that
 """
+
+# ruff: noqa: S608 - SQL is put together here: names are quoted, numbers are numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from quality.config import DayConfig
 from quality.errors import PublishConflict, RunWrong
 from quality.files import copy_file, replace_durably, write_atomically
-from quality.run import Run
+from quality.lake import pinned_lake
+from quality.run import Pin, Run
 from tidemill.lake import identifier
 
-_TABLE = """
+_TABLES = """
 create table if not exists tidemill_published (
     run_id varchar not null,
     first_date date not null,
@@ -31,27 +40,56 @@ create table if not exists tidemill_published (
     streams json not null,
     built_at timestamptz not null,
     published_at timestamptz not null
+);
+create table if not exists tidemill_reconciled (
+    view varchar not null,
+    date date not null,
+    run_id varchar not null,
+    seal_offset bigint not null
+);
+create table if not exists tidemill_dates (
+    stream varchar not null,
+    date date not null,
+    run_id varchar not null,
+    seal_offset bigint not null,
+    rows bigint not null
 )
 """
 
 
-def take_copy(config: DayConfig, run_id: str) -> None:
+def take_copy(config: DayConfig, run_id: str, *, empty: bool = False) -> None:
     """Make the run's work copy: the published warehouse as it is now, or an empty one before the first publication.
 
-    `base.json` beside it says which publication it comes from, and when it was taken.
+    empty: an empty one in any case. `base.json` beside it says which publication it comes from, and when it was taken.
     """
     import duckdb
 
+    remove_copy(config, run_id)
     work = config.work_copy(run_id)
-    shutil.rmtree(work.parent, ignore_errors=True)
     work.parent.mkdir(parents=True)
-    if config.warehouse.exists():
+    if config.warehouse.exists() and not empty:
         copy_file(config.warehouse, work)
     with duckdb.connect(str(work)) as connection:
-        connection.execute(_TABLE)
+        connection.execute(_TABLES)
         base = _last_publication(connection)
     content = {"publication": base, "taken_at": dt.datetime.now(dt.UTC).isoformat()}
     write_atomically(_base_file(config, run_id), json.dumps(content))
+
+
+def remove_copy(config: DayConfig, run_id: str) -> None:
+    """Remove the run's work copy, where there is one: its space is needed, or it is no longer."""
+    shutil.rmtree(config.work_copy(run_id).parent, ignore_errors=True)
+
+
+def has_copy(config: DayConfig, run_id: str) -> bool:
+    """Whether the run has a work copy that was taken whole."""
+    return config.work_copy(run_id).exists() and _base_file(config, run_id).exists()
+
+
+def is_overtaken(config: DayConfig, run_id: str) -> bool:
+    """Whether another run has published since the run's copy was taken."""
+    base = json.loads(_base_file(config, run_id).read_text(encoding="utf-8"))
+    return bool(base["publication"] != _current(config))
 
 
 def publish(config: DayConfig, run: Run) -> dict[str, Any]:
@@ -63,31 +101,97 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
 
     work = config.work_copy(run.run_id)
     if not work.exists():
-        published = _published(config.warehouse, run.run_id)
+        published = published_by(config, run.run_id)
         if published is None:
             raise RunWrong(f"run {run.run_id}: expected its work copy {work}; there is none. Run build again")
         return published
     base = json.loads(_base_file(config, run.run_id).read_text(encoding="utf-8"))
     _check_base(config, run, base["publication"])  # 1
+    dates = _rows_by_date(config, run)
     with duckdb.connect(str(work)) as connection:
         connection.execute("set TimeZone = 'UTC'")
+        connection.execute(_TABLES)
         _drop_lake_views(connection)  # 2
+        _replace(connection, "tidemill_reconciled", "view", _reconciled(run))  # 3
+        _replace(connection, "tidemill_dates", "stream", dates)
         connection.execute("delete from tidemill_published where run_id = ?", [run.run_id])
-        connection.execute(  # 3
+        connection.execute(
             "insert into tidemill_published values (?, ?, ?, ?, ?, now())",
             [run.run_id, run.date, run.last_date, _streams(run), base["taken_at"]],
         )
         connection.execute("checkpoint")  # 4
     replace_durably(work, config.warehouse)  # 5
-    shutil.rmtree(work.parent)
-    result = _published(config.warehouse, run.run_id)
+    remove_copy(config, run.run_id)
+    result = published_by(config, run.run_id)
     assert result is not None, "the publication was written before the rename"
     return result
 
 
+def keep(config: DayConfig, run: Run) -> dict[str, Any]:
+    """Keep the work copy of a run as of another one in the run's folder: it is compared, never published."""
+    import duckdb
+
+    work, kept = config.work_copy(run.run_id), config.run_folder(run.run_id) / config.warehouse.name
+    if work.exists():
+        with duckdb.connect(str(work)) as connection:
+            _drop_lake_views(connection)
+            connection.execute("checkpoint")
+        replace_durably(work, kept)
+        remove_copy(config, run.run_id)
+    if not kept.exists():
+        raise RunWrong(f"run {run.run_id}: expected its work copy {work}; there is none. Run build again")
+    return {
+        "run_id": run.run_id,
+        "date": run.date,
+        "last_date": run.last_date,
+        "published": False,
+        "note": f"as of run {run.options.as_of}: not published",
+        "warehouse": str(kept),
+        "size_bytes": kept.stat().st_size,
+    }
+
+
+def published_pins(config: DayConfig) -> dict[str, Pin]:
+    """Give the pins of the published warehouse, by stream; none before the first publication."""
+    rows = _ask(config, "select streams from tidemill_published order by published_at desc limit 1")
+    pins = json.loads(rows[0][0]) if rows else {}
+    # An older release kept two of the fields.
+    return {
+        name: Pin(**{"lake_uri": str(config.data / "lake" / name), **pin, "fresh": False}) for name, pin in pins.items()
+    }
+
+
+def is_stale(config: DayConfig, run: Run) -> bool:
+    """Whether the published warehouse has been built from more of a stream than the run has pinned."""
+    published = published_pins(config)
+    return any(name in published and pin.seal_offset < published[name].seal_offset for name, pin in run.streams.items())
+
+
+def published_by(config: DayConfig, run_id: str) -> dict[str, Any] | None:
+    """Give a run's publication, or None when it has not published."""
+    return _published(config, run_id)
+
+
 def last_published(config: DayConfig) -> dict[str, Any] | None:
     """Give the last publication of the published warehouse, or None before the first."""
-    return _published(config.warehouse, None)
+    return _published(config, None)
+
+
+def publications(config: DayConfig) -> list[dict[str, Any]]:
+    """Give every publication, the last one first: run_id, first_date, last_date, published_at."""
+    rows = _ask(
+        config,
+        "select run_id, first_date, last_date, published_at from tidemill_published order by published_at desc",
+    )
+    return [
+        {"run_id": run, "first_date": str(first), "last_date": str(last), "published_at": at.isoformat()}
+        for run, first, last, at in rows
+    ]
+
+
+def published_dates(config: DayConfig) -> list[tuple[str, dt.date, int, int]]:
+    """Give stream, date, seal offset and rows below it, for every date as it was last published."""
+    return list(_ask(config, "select stream, date, seal_offset, rows from tidemill_dates order by all"))
 
 
 def _base_file(config: DayConfig, run_id: str) -> Path:
@@ -95,17 +199,22 @@ def _base_file(config: DayConfig, run_id: str) -> Path:
 
 
 def _check_base(config: DayConfig, run: Run, base: str) -> None:
-    current = ""
-    if config.warehouse.exists():
-        import duckdb
-
-        with duckdb.connect(str(config.warehouse), read_only=True) as connection:
-            current = _last_publication(connection)
+    current = _current(config)
     if current != base:
         raise PublishConflict(
             f"run {run.run_id}: its copy was made from publication {base or 'none'}, but {current or 'none'} is "
             "published now. Run build again, and the stages after it: what the other run published would be lost"
         )
+
+
+def _current(config: DayConfig) -> str:
+    """Name the publication that readers see; empty before the first."""
+    import duckdb
+
+    if not config.warehouse.exists():
+        return ""
+    with duckdb.connect(str(config.warehouse), read_only=True) as connection:
+        return _last_publication(connection)
 
 
 def _last_publication(connection: Any) -> str:
@@ -125,32 +234,78 @@ def _drop_lake_views(connection: Any) -> None:
         connection.execute(f"drop schema {identifier(schema)} cascade")
 
 
+def _rows_by_date(config: DayConfig, run: Run) -> list[tuple[str, str, str, int, int]]:
+    """Count the rows of the run's dates below its seals, for each stream that it sealed."""
+    found = []
+    with pinned_lake(config, run) as connection:
+        for stream, pin in run.fresh.items():
+            counts = dict(
+                connection.execute(
+                    f"select cast(event_date as varchar), count(*) from {identifier(stream)} "
+                    f"where _offset < {int(pin.seal_offset)} and event_date between ? and ? group by all",
+                    [run.date, run.last_date],
+                ).fetchall()
+            )
+            found += [
+                (stream, str(date), run.run_id, pin.seal_offset, int(counts.get(str(date), 0))) for date in run.dates
+            ]
+    return found
+
+
+def _reconciled(run: Run) -> list[tuple[str, str, str, int]]:
+    views = run.stages["reconcile"]["result"].get("views", {}) if "reconcile" in run.stages else {}
+    return [
+        (name, str(date), run.run_id, run.streams[view["stream"]].seal_offset)
+        for name, view in views.items()
+        if view["compared"]
+        for date in run.dates
+    ]
+
+
+def _replace(connection: Any, table: str, key: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Put rows in the place of those of the same key and date."""
+    for row in rows:
+        connection.execute(f"delete from {table} where {key} = ? and date = ?", list(row[:2]))
+        connection.execute(f"insert into {table} values ({', '.join('?' * len(row))})", list(row))
+
+
 def _streams(run: Run) -> str:
-    return json.dumps(
-        {name: {"seal_offset": pin.seal_offset, "lake_version": pin.lake_version} for name, pin in run.streams.items()}
-    )
+    fields = ("seal_offset", "lake_uri", "lake_version", "lake_offset", "sealed_at")
+    pins = {name: dataclasses.asdict(pin) for name, pin in run.streams.items()}
+    return json.dumps({name: {field: pin[field] for field in fields} for name, pin in pins.items()})
 
 
-def _published(warehouse: Path, run_id: str | None) -> dict[str, Any] | None:
+def _ask(config: DayConfig, sql: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
+    """Ask the published warehouse; nothing before the first publication, nor of a table that an older one lacks."""
     import duckdb
 
-    if not warehouse.exists():
-        return None
-    with duckdb.connect(str(warehouse), read_only=True) as connection:
+    if not config.warehouse.exists():
+        return []
+    with duckdb.connect(str(config.warehouse), read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
-        rows = connection.execute(
-            "select run_id, first_date, last_date, published_at from tidemill_published "
-            "where run_id = coalesce(?, run_id) order by published_at desc limit 1",
-            [run_id],
-        ).fetchall()
+        try:
+            rows: list[tuple[Any, ...]] = connection.execute(sql, list(values)).fetchall()
+        except duckdb.CatalogException:
+            return []
+    return rows
+
+
+def _published(config: DayConfig, run_id: str | None) -> dict[str, Any] | None:
+    rows = _ask(
+        config,
+        "select run_id, first_date, last_date, published_at, (select max(last_date) from tidemill_published) "
+        "from tidemill_published where run_id = coalesce(?, run_id) order by published_at desc limit 1",
+        [run_id],
+    )
     if not rows:
         return None
-    run, first, last, published_at = rows[0]
+    run, first, last, published_at, last_date = rows[0]
     return {
         "run_id": run,
         "date": str(first),
         "last_date": str(last),
         "published_at": published_at.isoformat(),
-        "warehouse": str(warehouse),
-        "size_bytes": warehouse.stat().st_size,
+        "last_published_date": str(last_date),
+        "warehouse": str(config.warehouse),
+        "size_bytes": config.warehouse.stat().st_size,
     }

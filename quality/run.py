@@ -1,7 +1,13 @@
 """The record of a daily run: `runs/<run_id>/run.json`.
 
 dbt reads its pins from it (`TIDEMILL_PINS`), the stages find in it what earlier ones did, and it stays as the account
-of the run: what was sealed and pinned, what was counted, checked, compared and published.
+of the run: what was sealed and pinned, what was counted, checked, compared and published, and what failed.
+
+    {"run_id", "date", "last_date", "began_at",
+     "options": {"streams", "force", "full_refresh", "as_of", "dag_id", "dag_run_id"},
+     "streams": {name: pin},
+     "stages": {name: {"result", "started_at", "ended_at"}},
+     "failures": [{"stage", "at", "error", "names", "rows", "sample", "file"}]}
 """
 
 from __future__ import annotations
@@ -18,10 +24,24 @@ from quality.config import DayConfig
 from quality.errors import RunWrong
 from quality.files import write_atomically
 
-STAGES = ("seal", "check_sources", "build", "check_marts", "reconcile", "publish", "document")
+LAYERS = ("staging", "intermediate", "marts", "live")
+"""The layers that dbt builds one after another, each a stage: `dbt.staging` and so on."""
+
+STAGES = (
+    "seal",
+    "export",
+    "check_sources",
+    "balance",
+    *(f"dbt.{layer}" for layer in LAYERS),
+    "check_marts",
+    "reconcile",
+    "publish",
+    "document",
+)
 """A run's stages in their order. A stage that is run again makes the later ones' results void."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+\-]{0,199}")
+_NOT_EXPORTED = -1
 
 
 @dataclass(frozen=True)
@@ -29,18 +49,44 @@ class Pin:
     """What a run reads of a stream: rows with an offset below `seal_offset` in `lake_version` of the lake table.
 
     counts: what the log had counted right after the seal (see `service.Counts`); lake_offset: how far the version goes.
+    fresh: this run sealed it. If not, it is the pin of the published warehouse, as the stream was not chosen.
+    Until the stage `export` has run, there is no version: `exported` is false.
     """
 
     seal_offset: int
-    lake_uri: str
-    lake_version: int
-    lake_offset: int
-    counts: dict[str, Any]
+    lake_uri: str = ""
+    lake_version: int = _NOT_EXPORTED
+    lake_offset: int = 0
+    counts: dict[str, Any] = field(default_factory=dict)
+    sealed_at: str = ""
+    fresh: bool = True
+
+    @property
+    def exported(self) -> bool:
+        """The lake version that holds its rows is known."""
+        return self.lake_version != _NOT_EXPORTED
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked of a run.
+
+    streams: those to be sealed and rebuilt, None for all. force: seal before the watermark says so. full_refresh: make
+    the models by window anew, for all dates. as_of: the run whose pins are taken; then nothing is published.
+    dag_id, dag_run_id: Airflow's names of the run, empty without it.
+    """
+
+    streams: tuple[str, ...] | None = None
+    force: bool = False
+    full_refresh: bool = False
+    as_of: str = ""
+    dag_id: str = ""
+    dag_run_id: str = ""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's record as of when it was read. `stages` maps a stage that has ended well to its result.
+    """One run's record as of when it was read. `stages` maps a stage that has ended well to what it gave, and when.
 
     Its file is replaced as a whole; one stage of a run is running at a time.
     """
@@ -50,6 +96,9 @@ class Run:
     last_date: str
     streams: dict[str, Pin] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
+    failures: tuple[dict[str, Any], ...] = ()
+    began_at: str = ""
 
     @property
     def first(self) -> dt.date:
@@ -66,11 +115,34 @@ class Run:
         """The date after the last one."""
         return self.last + dt.timedelta(days=1)
 
+    @property
+    def dates(self) -> list[dt.date]:
+        """Every date of the run."""
+        return [self.first + dt.timedelta(days=day) for day in range((self.end - self.first).days)]
+
+    @property
+    def fresh(self) -> dict[str, Pin]:
+        """The streams that this run sealed, with their pins; the others are as they were published."""
+        return {name: pin for name, pin in self.streams.items() if pin.fresh}
+
+    @property
+    def state(self) -> str:
+        """`published`, `built` (as of another run: it is never published), `failed`, or `running`."""
+        if "publish" in self.stages:
+            return "built" if self.options.as_of else "published"
+        return "failed" if self.failures else "running"
+
     def result(self, stage: str) -> dict[str, Any]:
         """Give a stage's result; RunWrong when it has not ended well."""
         if stage not in self.stages:
             raise RunWrong(f"run {self.run_id}: expected stage {stage!r} to have been run; run it first")
-        return self.stages[stage]
+        result: dict[str, Any] = self.stages[stage]["result"]
+        return result
+
+
+def now() -> str:
+    """Give the time as the record has it: UTC, ISO form."""
+    return dt.datetime.now(dt.UTC).isoformat()
 
 
 def check_run_id(run_id: str) -> str:
@@ -103,9 +175,7 @@ def load_run(config: DayConfig, run_id: str) -> Run:
     """Read a run's record; RunWrong when there is none or it cannot be read."""
     path = run_file(config, run_id)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["streams"] = {name: Pin(**pin) for name, pin in content["streams"].items()}
-        return Run(**content)
+        return _read(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise RunWrong(
             f"run {run_id}: expected {path}; there is none. Seal a date first: every run begins so"
@@ -121,14 +191,66 @@ def save_run(config: DayConfig, run: Run) -> None:
 
 
 def forget_from(config: DayConfig, run: Run, stage: str) -> Run:
-    """Drop the results of this stage and of those after it, and save that: whoever reads on must not trust them."""
-    kept = {name: run.stages[name] for name in STAGES[: STAGES.index(stage)] if name in run.stages}
-    forgotten = dataclasses.replace(run, stages=kept)
+    """Drop the results of this stage and of those after it, and their failures: whoever reads on must not trust them.
+
+    It is saved.
+    """
+    void = set(STAGES[STAGES.index(stage) :])
+    kept = {name: entry for name, entry in run.stages.items() if name not in void}
+    failures = tuple(failure for failure in run.failures if failure["stage"] not in void)
+    forgotten = dataclasses.replace(run, stages=kept, failures=failures)
     save_run(config, forgotten)
     return forgotten
 
 
-def finish_stage(config: DayConfig, run: Run, stage: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Keep a stage's result in the record, and give it back."""
-    save_run(config, dataclasses.replace(run, stages={**run.stages, stage: result}))
+def finish_stage(
+    config: DayConfig, run: Run, stage: str, result: dict[str, Any], started_at: str = ""
+) -> dict[str, Any]:
+    """Keep a stage's result in the record, and when it ran; give the result back."""
+    ended_at = now()
+    entry = {"result": result, "started_at": started_at or ended_at, "ended_at": ended_at}
+    save_run(config, dataclasses.replace(run, stages={**run.stages, stage: entry}))
     return result
+
+
+def fail_stage(config: DayConfig, run_id: str, stage: str, error: BaseException) -> None:
+    """Keep in the record what a stage failed by: an entry for each finding, or one for the error alone.
+
+    Does nothing where there is no record that could take it.
+    """
+    try:
+        run = load_run(config, run_id)
+        findings = getattr(error, "findings", ())
+        common = {"stage": stage, "at": now(), "error": str(error) or type(error).__name__}
+        entries = [
+            {**common, "names": [each.name], "rows": each.rows, "sample": list(each.sample), "file": each.file}
+            for each in findings
+        ] or [{**common, "names": list(getattr(error, "names", ())), "rows": None, "sample": [], "file": ""}]
+        others = tuple(failure for failure in run.failures if failure["stage"] != stage)
+        save_run(config, dataclasses.replace(run, failures=(*others, *entries)))
+    except (RunWrong, OSError):  # the disk that is full, the record that is missing: the error itself says it
+        return
+
+
+def _read(content: dict[str, Any]) -> Run:
+    """Make a run of its record, also of one that an older release wrote: its stages hold their results alone."""
+    options = content.get("options", {})
+    if options.get("streams") is not None:
+        options = {**options, "streams": tuple(options["streams"])}
+    stages = {
+        name: entry if entry.keys() == {"result", "started_at", "ended_at"} else _of_old(entry)
+        for name, entry in content["stages"].items()
+    }
+    return Run(
+        **{
+            **content,
+            "streams": {name: Pin(**pin) for name, pin in content["streams"].items()},
+            "stages": stages,
+            "options": Options(**options),
+            "failures": tuple(content.get("failures", ())),
+        }
+    )
+
+
+def _of_old(result: dict[str, Any]) -> dict[str, Any]:
+    return {"result": result, "started_at": "", "ended_at": ""}

@@ -10,8 +10,12 @@ table names the plugin and its stream in its meta (`plugin: lake`, `stream: orde
   file, as DuckDB calls a database by it. It is not in the profile, because dbt would parse the whole project anew for
   every other path.
 
-The types are those of the generated sources in `<project>/models/sources`: what a live view gets on arrival and what
-dbt reads at night have identical columns.
+A source table with `operations: NAME` in its meta instead of a stream reads what is known of streams and runs: the file
+`operations/NAME.parquet` beside the run's `run.json`. Without pins, or where the run has no such file, it is empty, in
+the types that its columns' `data_type` say.
+
+The types of streams are those of the generated sources in `<project>/models/sources`: what a live view gets on arrival
+and what dbt reads at night have identical columns.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from typing import Any
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import SourceConfig
 
-from tidemill.lake import LakeError, lake_files, lake_query, source_tables
+from tidemill.lake import LakeError, lake_files, lake_query, operations_query, operations_tables, source_tables
 
 PINS_VARIABLE = "TIDEMILL_PINS"
 WORK_COPY_VARIABLE = "TIDEMILL_WORK_COPY"
@@ -73,9 +77,16 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt carries no types
 
     def load(self, source_config: SourceConfig) -> Any:
         """Give the source's rows as a DuckDB relation. Raises LakeError when they cannot be read as pinned."""
+        operations = source_config.get("operations")
+        if operations is not None:
+            # Not kept: a run's later stages write more of these files.
+            return self._connection.sql(self._operations_query(str(operations)))
         stream = source_config.get("stream")
         if not isinstance(stream, str):
-            raise LakeError(f"source {source_config.name}: expected its stream's name in meta.stream, found {stream!r}")
+            raise LakeError(
+                f"source {source_config.name}: expected its stream's name in meta.stream (or meta.operations), "
+                f"found {stream!r}"
+            )
         if stream not in self._queries:
             self._queries[stream] = self._query(stream)
         return self._connection.sql(self._queries[stream])
@@ -93,6 +104,14 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt carries no types
         pinned = pinned_stream(Path(pins), stream)
         files = lake_files(pinned["lake_uri"], pinned["lake_version"]) if pinned["seal_offset"] else []
         return lake_query(files, columns, pinned["seal_offset"])
+
+    def _operations_query(self, name: str) -> str:
+        columns = operations_tables(self._project).get(name)
+        if columns is None:
+            raise LakeError(f"expected a source whose meta.operations is {name!r} in {self._project.resolve()}/models")
+        pins = os.environ.get(PINS_VARIABLE)
+        file = Path(pins).parent / "operations" / f"{name}.parquet" if pins else None
+        return operations_query(file if file is not None and file.exists() else None, columns)
 
 
 def pinned_stream(run_file: Path, stream: str) -> dict[str, Any]:

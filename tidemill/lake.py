@@ -93,6 +93,42 @@ def source_tables(folder: Path) -> dict[str, dict[str, str]]:
     return tables
 
 
+def operations_tables(project: Path) -> dict[str, dict[str, str]]:
+    """Read the project's sources of what is known of its runs: name → its columns (name → DuckDB type).
+
+    They are told by `operations: NAME` in a source table's meta, anywhere below `models`. Raises LakeError.
+    """
+    import yaml
+
+    tables: dict[str, dict[str, str]] = {}
+    for file in sorted((project / "models").rglob("*.yml")):
+        text = file.read_text(encoding="utf-8")
+        # dbt reads the others: what it accepts of them is not for us to judge.
+        if "operations:" not in text or "sources:" not in text:
+            continue
+        try:
+            for source in (yaml.safe_load(text) or {}).get("sources") or []:
+                for table in source.get("tables") or []:
+                    meta = {**(table.get("meta") or {}), **((table.get("config") or {}).get("meta") or {})}
+                    if "operations" in meta:
+                        columns = table["columns"]
+                        tables[meta["operations"]] = {column["name"]: column["data_type"] for column in columns}
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            raise LakeError(f"{file}: expected sources with a data_type on every column; {error!r}") from error
+    return tables
+
+
+def operations_query(file: Path | None, columns: Mapping[str, str]) -> str:
+    """Give the SQL that reads one file of what is known of the runs; without a file, an empty result of its shape."""
+    empty = ", ".join(f"cast(null as {kind}) as {identifier(name)}" for name, kind in columns.items())
+    if file is None:
+        return f"select {empty} where false"
+    selected = ", ".join(f"cast({identifier(name)} as {kind}) as {identifier(name)}" for name, kind in columns.items())
+    # By name: a column that the file does not have is NULL.
+    rows = f"(select {empty} where false) union all by name (from read_parquet({literal(file)}))"
+    return f"select {selected} from ({rows})"
+
+
 def identifier(name: str) -> str:
     """Quote a name for DuckDB."""
     return '"' + name.replace('"', '""') + '"'

@@ -127,7 +127,7 @@ def published(shop: Shop) -> dict[str, dict]:
     """Run `first`, of 5 December, through all stages; a late line comes between seal and build."""
     results = {"seal": shop.seal("first")}
     shop.send(order_lines(3, [5], first_offset=9_000))
-    for stage in ("check_sources", "build", "check_marts", "reconcile", "publish", "document"):
+    for stage in ("export", "check_sources", "balance", "build", "check_marts", "reconcile", "publish", "document"):
         results[stage] = getattr(day, stage)(shop.config, "first")
     return results
 
@@ -137,7 +137,7 @@ def both_dates(shop: Shop, published: dict[str, dict]) -> dict[str, list[tuple]]
     """Run `second`, of 6 December, up to its publication; the tables as they were before."""
     before = shop.tables(shop.config.warehouse)
     shop.seal("second", "2011-12-06")
-    for stage in ("check_sources", "build", "check_marts", "reconcile", "publish"):
+    for stage in ("export", "check_sources", "balance", "build", "check_marts", "reconcile", "publish"):
         getattr(day, stage)(shop.config, "second")
     return before
 

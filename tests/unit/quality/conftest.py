@@ -9,6 +9,9 @@ from quality.config import DayConfig
 from quality.run import Pin, Run, save_run
 
 
+DONE = {"result": {}, "started_at": "", "ended_at": ""}
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> DayConfig:
     """A data folder and a dbt project with one source, stream `payments`."""
@@ -35,6 +38,6 @@ def run(config: DayConfig) -> Run:
         "sent": 9, "received_counted": 9, "received": 9, "appended": 6, "duplicate": 1, "quarantined": 2, "late": 0,
         "appended_by_date": {"2011-12-04": 1, "2011-12-05": 4, "2011-12-06": 1},
     }  # fmt: skip
-    pinned = Run("r1", "2011-12-05", "2011-12-05", {"payments": Pin(4, str(uri), 1, 6, counts)}, {"seal": {}})
+    pinned = Run("r1", "2011-12-05", "2011-12-05", {"payments": Pin(4, str(uri), 1, 6, counts)}, {"seal": DONE})
     save_run(config, pinned)
     return pinned
