@@ -9,6 +9,9 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+# Of whoever wrote the code: the same again the next time.
+_MISTAKES = (ImportError, SyntaxError, NameError, AttributeError, TypeError)
+
 
 def retry_arguments(retries: int) -> dict[str, Any]:
     """Give the retries of a task that may fail for what passes by itself: a service that restarts, a lock, a store.
@@ -35,3 +38,5 @@ def unless_retryable() -> Iterator[None]:
         if error.retryable:
             raise
         raise AirflowFailException(str(error)) from error
+    except _MISTAKES as error:
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error

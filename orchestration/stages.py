@@ -43,55 +43,54 @@ def day_tasks(asked: Any) -> Any:
         return run_stage("seal", turn["run_id"], turn["date"], turn["last_date"], **options, **names)
 
     @task
-    def export(name: str) -> dict[str, Any]:
+    def export(turn: dict[str, Any]) -> dict[str, Any]:
         """Bring the lake up to the seals, compact the dates, and pin its versions."""
-        return run_stage("export", name)
+        return run_stage("export", turn["run_id"])
 
     @task
-    def check_sources(name: str) -> dict[str, Any]:
+    def check_sources(turn: dict[str, Any]) -> dict[str, Any]:
         """Check at rest what the contract promised when the events came in."""
-        return run_stage("check_sources", name)
+        return run_stage("check_sources", turn["run_id"])
 
     @task
-    def balance(name: str) -> dict[str, Any]:
+    def balance(turn: dict[str, Any]) -> dict[str, Any]:
         """Count twice: what producers sent, the log took and the lake holds must add up."""
-        return run_stage("balance", name)
+        return run_stage("balance", turn["run_id"])
 
     @task_group(group_id="dbt")
     def dbt() -> None:
         """Build the models in a copy of the warehouse, layer by layer, each with its tests."""
-        chain(*(layer_task(layer)(name) for layer in ("staging", "intermediate", "marts", "live")))
+        chain(*(layer_task(layer)(turn) for layer in ("staging", "intermediate", "marts", "live")))
 
     @task
-    def check_marts(name: str) -> dict[str, Any]:
+    def check_marts(turn: dict[str, Any]) -> dict[str, Any]:
         """Check that lake and staging balance, then the business's expectations of the marts."""
-        return run_stage("check_marts", name)
+        return run_stage("check_marts", turn["run_id"])
 
     @task
-    def reconcile(name: str) -> dict[str, Any]:
+    def reconcile(turn: dict[str, Any]) -> dict[str, Any]:
         """Compare every live view, as it stood at the seal, with its dbt model, window by window."""
-        return run_stage("reconcile", name)
+        return run_stage("reconcile", turn["run_id"])
 
     @task(outlets=[WAREHOUSE])
-    def publish(name: str) -> dict[str, Any]:
+    def publish(turn: dict[str, Any]) -> dict[str, Any]:
         """Make the audited copy the warehouse that readers open, by one atomic rename."""
-        return run_stage("publish", name)
+        return run_stage("publish", turn["run_id"])
 
     @task
-    def docs(name: str) -> dict[str, Any]:
+    def docs(turn: dict[str, Any]) -> dict[str, Any]:
         """Write dbt docs and data docs, both one click away in Airflow's navigation."""
-        return run_stage("document", name)
+        return run_stage("document", turn["run_id"])
 
     taken = TakeTurn(task_id="take_turn", asked=asked).as_setup()
     turn = taken.output
-    name = turn["run_id"]
     given = give_turn(turn).as_teardown(setups=taken)
-    published = publish(name)
+    published = publish(turn)
     chain(
-        seal(turn), export(name), check_sources(name), balance(name), dbt(), check_marts(name), reconcile(name),
+        seal(turn), export(turn), check_sources(turn), balance(turn), dbt(), check_marts(turn), reconcile(turn),
         published, given,
     )  # fmt: skip
-    chain(published, docs(name))
+    chain(published, docs(turn))
     return taken
 
 
@@ -99,8 +98,8 @@ def layer_task(layer: str) -> Any:
     """Make the task that builds one layer of the dbt project."""
 
     @task(task_id=layer)
-    def build(name: str) -> dict[str, Any]:
+    def build(turn: dict[str, Any]) -> dict[str, Any]:
         """Build this layer's models and run their tests, in the run's copy of the warehouse."""
-        return run_stage("build", name, layer)
+        return run_stage("build", turn["run_id"], layer)
 
     return build

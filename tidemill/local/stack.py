@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -38,19 +38,21 @@ class Stack:
         airflow_port: int | None = None,
         scheduled: bool = True,
         dags: Path | None = None,
+        settings: Mapping[str, str] | None = None,
         on_event: Callable[[ProcessEvent], None] | None = None,
     ) -> None:
         """Start nothing yet.
 
         service_port, airflow_port: None or 0 for any free one. scheduled: whether DAGs have their schedules; without,
-        only triggered runs start (a demo, a test). dags: folder of the DAGs; None: the project's own. on_event: told of
-        each change of a process.
+        only triggered runs start (a demo, a test). dags: folder of the DAGs; None: the project's own. settings: more of
+        the environment of Airflow's processes, such as TIDEMILL_LANDING. on_event: told of each change of a process.
         """
         self.folder = folder
         self.project = project
         self._wanted = (service_port, airflow_port)
         self._scheduled = scheduled
         self._dags = dags or project / "dags"
+        self._settings = dict(settings or {})
         self._on_event = on_event
         self._cleanup = ExitStack()
         self._service_port = 0
@@ -113,6 +115,7 @@ class Stack:
             port=port,
             supervisor=self.supervisor,
             extra={
+                **self._settings,
                 "TIDEMILL_DATA": str(self.folder.root),
                 "TIDEMILL_PROJECT": str(self.project),
                 "TIDEMILL_ADDRESS": self.address,
