@@ -10,6 +10,8 @@ QualityError
 ├── BalanceFailed           two counts that must be equal are not
 ├── ReconciliationFailed    live and batch differ, or nothing was compared; retryable while a view is rebuilt
 ├── PublishConflict         another run has published since this one took its copy: build again
+├── LandingFailed           a landed file could not be imported; it is set aside, or stays where it is
+├── UpkeepFailed            a part of the upkeep could not be done; retryable
 └── DiskFull                no space was left; readers are not disturbed; retryable once there is some
 """
 
@@ -80,11 +82,18 @@ class ModelFailed(QualityError):
 
 
 class CheckFailed(QualityError):
-    """Expectations that stop the day were not met; `checks` names them."""
+    """Expectations that stop the day were not met; `checks` names them. results: those of all, as in the run's record."""
 
-    def __init__(self, message: str, checks: Sequence[str], findings: Sequence[Finding] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        checks: Sequence[str],
+        findings: Sequence[Finding] = (),
+        results: Sequence[dict[str, object]] = (),
+    ) -> None:
         super().__init__(message, names=checks, findings=findings)
         self.checks = list(checks)
+        self.results = list(results)
 
 
 class BalanceFailed(QualityError):
@@ -111,6 +120,38 @@ class ReconciliationFailed(QualityError):
 
 class PublishConflict(QualityError):
     """The published warehouse is not the one this run's copy was made from."""
+
+
+class LandingFailed(QualityError):
+    """A file in the landing folder could not be imported.
+
+    stream, file: which one; reason: what was expected and what came; moved_to: where it was set aside, below the
+    landing folder, or empty when it stays; rows_sent: how many of its rows had been sent before.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream: str = "",
+        file: str = "",
+        reason: str = "",
+        moved_to: str = "",
+        rows_sent: int = 0,
+    ) -> None:
+        super().__init__(message, names=[f"{stream}/{file}"] if file else [])
+        self.stream, self.file, self.reason = stream, file, reason or message
+        self.moved_to, self.rows_sent = moved_to, rows_sent
+
+
+class UpkeepFailed(QualityError):
+    """A part of the upkeep could not be done; `what` names it. The others do not depend on it."""
+
+    retryable = True
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class DiskFull(QualityError):

@@ -10,16 +10,19 @@ from quality.config import DayConfig
 from quality.errors import ServiceFailed
 
 if TYPE_CHECKING:
-    from tidemill import Client
+    from tidemill import Client, ProducerOptions
 
 
 @contextmanager
-def connected(config: DayConfig) -> Iterator[Client]:
-    """Give a client of the service at `config.address`; what goes wrong with it is raised as ServiceFailed."""
+def connected(config: DayConfig, options: ProducerOptions | None = None) -> Iterator[Client]:
+    """Give a client of the service at `config.address`; what goes wrong with it is raised as ServiceFailed.
+
+    options: how its streams send, where the default is not wanted.
+    """
     import tidemill
 
     try:
-        with tidemill.connect(config.address, timeout_s=30) as client:
+        with tidemill.connect(config.address, timeout_s=30, options=options) as client:
             yield client
     except tidemill.TidemillError as error:
         code = error.code if isinstance(error, tidemill.ServiceError) else type(error).__name__

@@ -75,10 +75,12 @@ class Shop:
     def seal_published(self, run_id: str) -> None:
         """Seal the 6th, whose published tables are of this very prefix of the log: no need to build them again."""
         self.seal(run_id, "2011-12-06")
-        day.check_sources(self.config, run_id)
+        for stage in ("export", "check_sources", "balance"):
+            getattr(day, stage)(self.config, run_id)
         take_copy(self.config, run_id)
         shutil.copy(self.config.run_folder("first") / "live_models.json", self.config.run_folder(run_id))
-        finish_stage(self.config, load_run(self.config, run_id), "build", {})
+        for layer in day.LAYERS:
+            finish_stage(self.config, load_run(self.config, run_id), f"dbt.{layer}", {})
 
     def tables(self, file: Path) -> dict[str, list[tuple]]:
         with duckdb.connect(str(file), read_only=True) as connection:
@@ -146,15 +148,17 @@ def test_every_stage_tells_what_it_did(shop: Shop, published: dict[str, dict]):
     json.dumps(published)
     pin = published["seal"]["streams"]["order_lines"]
     assert (pin["seal_offset"], pin["counts"]["appended"], pin["counts"]["sent"]) == (400, 400, 400)
-    balance = [line["text"] for stage in ("check_sources", "check_marts") for line in published[stage]["balance"]]
+    balance = [line["text"] for stage in ("balance", "check_marts") for line in published[stage]["balance"]]
     assert "order_lines: appended 400 = lake rows 400" in balance
     assert "order_lines: lake rows 400 = stg_order_lines 400 + filtered 0 = 400" in balance
     assert published["check_sources"]["verdict"].startswith("passed with")
     warned = {warning["name"] for warning in published["check_sources"]["warnings"]}
     assert "source_order_lines.customer_id.column_values_to_not_be_null" in warned
-    assert published["build"]["models"]["stg_order_lines"]["rows"] == 400
-    assert published["build"]["tests"] >= 60
-    assert published["build"]["seeds"].keys() == {"regions", "service_codes"}
+    built = published["build"]
+    assert list(built) == ["staging", "intermediate", "marts", "live"]
+    assert built["staging"]["models"]["stg_order_lines"]["rows"] == 400
+    assert built["live"]["models"]["sales_by_minute"]["tests"] > 0
+    assert built["staging"]["seeds"].keys() >= {"regions", "service_codes"}
     views = published["reconcile"]["views"]
     assert {view["differences"] for view in views.values()} == {0}
     assert all(view["compared"] for view in views.values())
@@ -166,7 +170,33 @@ def test_every_stage_tells_what_it_did(shop: Shop, published: dict[str, dict]):
     assert (view["windows"], view["differences"]) == (shop.total(f"{minutes} and event_date = '2011-12-05'")[0][0], 0)
     assert Path(published["document"]["dbt_docs"]).stat().st_size > 1_000_000
     assert "source_order_lines" in Path(published["document"]["data_docs"]).read_text(encoding="utf-8")
-    assert load_run(shop.config, "first").stages.keys() >= published.keys()
+    run = load_run(shop.config, "first")
+    assert run.stages.keys() >= published.keys() - {"build"}
+    assert all(entry["started_at"] <= entry["ended_at"] for entry in run.stages.values())
+    assert (run.state, run.failures) == ("published", ())
+
+
+def test_each_model_and_test_is_built_in_exactly_one_layer(shop: Shop, published: dict[str, dict]):
+    manifest = json.loads((shop.config.run_folder("first") / "target" / "manifest.json").read_text(encoding="utf-8"))
+    nodes = [*manifest["nodes"].values(), *manifest["unit_tests"].values()]
+    expected = sorted(node["name"] for node in nodes if node["resource_type"] in {"model", "test", "unit_test", "seed"})
+    results = [*published["build"].values(), published["publish"]["operations"]]
+    found = [
+        name
+        for result in results
+        for name in [*result["models"], *result["seeds"], *(test["name"] for test in result["test_results"])]
+    ]
+    assert sorted(found) == expected
+
+
+def test_the_docs_have_columns_lineage_and_sql_of_every_model(shop: Shop, published: dict[str, dict]):
+    page = Path(published["document"]["dbt_docs"]).read_text(encoding="utf-8")
+    manifest = json.loads((shop.config.run_folder("first") / "target" / "manifest.json").read_text(encoding="utf-8"))
+    catalog = json.loads((shop.config.run_folder("first") / "target" / "catalog.json").read_text(encoding="utf-8"))
+    models = {name: node for name, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+    assert {name for name, node in models.items() if not node.get("compiled_code")} == set()
+    assert models.keys() - catalog["nodes"].keys() == set()
+    assert "sum(quantity * unit_price)" in page
 
 
 def test_the_published_tables_are_what_was_sent_before_the_seal(shop: Shop, published: dict[str, dict]):
@@ -321,6 +351,7 @@ def test_streams_without_events_are_complete_once_the_dates_have_passed(shop: Sh
     assert {name: pin["seal_offset"] for name, pin in pins.items() if name != "order_lines"} == {
         "readings": 0, "web_requests": 0,
     }  # fmt: skip
+    day.export(shop.config, "unforced")
     day.check_sources(shop.config, "unforced")
 
 
@@ -341,12 +372,14 @@ def test_a_failed_model_and_a_failed_test_are_named_with_their_rows(
     described = live.with_suffix(".yml")
     described.write_text(described.read_text(encoding="utf-8").partition("unit_tests:")[0], encoding="utf-8")
     shop.seal("failing")
-    day.check_sources(config, "failing")
+    for stage in ("export", "check_sources", "balance"):
+        getattr(day, stage)(config, "failing")
+    for layer in ("staging", "intermediate"):
+        day.build(config, "failing", layer)
     with pytest.raises(ModelFailed) as caught:
-        day.build(config, "failing")
+        day.build(config, "failing", "marts")
     text = str(caught.value)
-    assert caught.value.names == ["sales_by_minute", "no_orders"]
-    assert "no_such_column" in text
+    assert caught.value.names == ["no_orders"]
     assert "test no_orders failed: Got 135 results" in text
     assert "such as invoice_no=" in text
     assert "Traceback" not in text
@@ -356,6 +389,17 @@ def test_a_failed_model_and_a_failed_test_are_named_with_their_rows(
     assert Path(caught.value.log).is_file()
     with duckdb.connect(str(config.work_copy("failing")), read_only=True) as connection:
         assert connection.execute("select count(*) > 0, max(rank) from regions").fetchall() == [(True, 1)]
+    (kept,) = load_run(config, "failing").failures
+    assert (kept["stage"], kept["names"], kept["rows"], kept["file"]) == ("dbt.marts", ["no_orders"], 135, str(rows))
+    assert kept["sample"][0].startswith("invoice_no=")
+
+    # Repaired, the layer is built again, and the failure is forgotten; the next layer has one of its own.
+    (config.project / "tests" / "no_orders.sql").unlink()
+    day.build(config, "failing", "marts")
+    assert load_run(config, "failing").failures == ()
+    with pytest.raises(ModelFailed, match="no_such_column") as caught:
+        day.build(config, "failing", "live")
+    assert caught.value.names == ["sales_by_minute"]
     (config.project / "models" / "marts" / "broken.yml").write_text("models: [{name: }")
     with pytest.raises(ModelFailed, match=r"could not run the project .*broken\.yml"):
         day.build(config, "failing")
@@ -366,7 +410,7 @@ def test_what_the_service_refuses_or_cannot_answer_is_one_line(shop: Shop):
     with pytest.raises(ServiceFailed) as caught:
         day.seal(shop.config, "early", "2999-01-01")
     assert not caught.value.retryable
-    with pytest.raises(RunWrong, match="seal"):
+    with pytest.raises(RunWrong, match="export"):
         day.check_sources(shop.config, "early")
     with socket.socket() as nobody:
         # Bound, so that nobody else is: but not listening.
