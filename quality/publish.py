@@ -9,7 +9,8 @@
 Readers that have the old file open keep it. Published twice by the same run, the second time does nothing.
 
     tidemill_published    a row a publication: run, dates, pins, when
-    tidemill_reconciled   a row a view and date: the run and the seal offset at which live and batch were equal
+    tidemill_reconciled   a row a view and date: the run and the seal offset at which live and batch were equal, and by
+                          which definition of the view
     tidemill_dates        a row a stream and date: the seal offset it was published with, and its rows below that
 """
 
@@ -47,6 +48,7 @@ create table if not exists tidemill_reconciled (
     run_id varchar not null,
     seal_offset bigint not null
 );
+alter table tidemill_reconciled add column if not exists definition_hash varchar;
 create table if not exists tidemill_dates (
     stream varchar not null,
     date date not null,
@@ -252,10 +254,10 @@ def _rows_by_date(config: DayConfig, run: Run) -> list[tuple[str, str, str, int,
     return found
 
 
-def _reconciled(run: Run) -> list[tuple[str, str, str, int]]:
+def _reconciled(run: Run) -> list[tuple[str, str, str, int, str | None]]:
     views = run.stages["reconcile"]["result"].get("views", {}) if "reconcile" in run.stages else {}
     return [
-        (name, str(date), run.run_id, run.streams[view["stream"]].seal_offset)
+        (name, str(date), run.run_id, run.streams[view["stream"]].seal_offset, view.get("definition_hash"))
         for name, view in views.items()
         if view["compared"]
         for date in run.dates

@@ -54,7 +54,10 @@ def compare_views(config: DayConfig, run: Run) -> dict[str, Any]:
                 failures.append(error)
         unseen = streams_unseen(config, run, connection, comparisons)
     _write(config, run, comparisons, failures)
-    return judge(run, comparisons, failures, unseen)
+    result = judge(run, comparisons, failures, unseen)
+    for name, definition in comparing.definitions.items():
+        result["views"][name]["definition_hash"] = definition
+    return result
 
 
 def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
@@ -131,6 +134,8 @@ class _Comparing:
         self._models = models
         self._copies = copies
         self._seeds = applied_seeds(config)
+        self.definitions: dict[str, str] = {}
+        """The hash of each view's definition, by which it was compared."""
 
     def compare(self, name: str) -> Comparison:
         """Compare one view; raises NotComparable, and what the service and the lake raise."""
@@ -146,6 +151,7 @@ class _Comparing:
                 f"{name} follows another definition than was built: apply the project (tidemill view apply) if it is "
                 "newer, or run the day again from dbt on if it is older; then reconcile"
             )
+        self.definitions[name] = view.definition_hash
         if copy is None:
             note = expiry(view, run.first, run.end)
             return Comparison(name, view.stream, 0, 0, 0, (), note, compared=False)
