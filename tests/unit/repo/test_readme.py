@@ -23,6 +23,19 @@ ELSEWHERE = {
     "tidemill sql 'from fct_daily_sales order by sales_date'": "tests/e2e/test_demo.py",
     "make setup": ".ci/run",
     "make bench": "benchmarks",
+    **dict.fromkeys(
+        (
+            "tidemill init shop",
+            "cd shop",
+            "make test",
+            "tidemill new stream page_views",
+            "tidemill new view page_views_by_hour --stream page_views --window hour --by kind",
+            "tidemill new model fct_daily_page_views --from stg_page_views",
+            "tidemill new suite page_views --stream page_views",
+            "make check",
+        ),
+        "tests/e2e/test_own_project.py",
+    ),
     "make bench ONLY=append_typed": "benchmarks",
 }
 
