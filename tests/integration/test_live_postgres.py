@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from support.live_faults import CHANGED, DAY, MODELS, Machine, assert_same, batch_rows, rows_of, until
 from support.power import Disk
-from unit.live import test_changing, test_engine, test_view, test_windows
+from unit.live import test_across, test_changing, test_engine, test_view, test_windows
 from unit.live.conftest import Kit
 
 from ingest_service.errors import IngestError
@@ -129,7 +129,7 @@ def engine_tests(module: ModuleType) -> dict[str, Any]:
     return found
 
 
-for tests in (test_changing, test_engine, test_view, test_windows):
+for tests in (test_across, test_changing, test_engine, test_view, test_windows):
     globals().update(engine_tests(tests))
 
 
