@@ -10,10 +10,7 @@ import tidemill
 from tidemill.cli import options
 from tidemill.cli.output import console, print_json
 from tidemill.cli.progress import SendSummary, send_with_progress
-from tidemill.input import PART_ROWS, ColumnMap, InputFile, file_identity, parts
-
-# A part of the file is one batch, never two: its number is its sequence.
-SEND_OPTIONS = tidemill.ProducerOptions(table_rows=PART_ROWS, table_bytes=32 << 20)
+from tidemill.input import PART_OPTIONS, ColumnMap, InputFile, file_identity, parts
 
 
 @click.command(
@@ -55,7 +52,7 @@ def send(
     columns = ColumnMap.parse(entries)
     out = console()
     out.quiet = as_json
-    with tidemill.connect(address, options=SEND_OPTIONS) as tm:
+    with tidemill.connect(address, options=PART_OPTIONS) as tm:
         # Which columns the file has to have, the contract says; no event is sent over this stream object.
         contract = tm.stream(stream_name)
         source = InputFile(file, contract.schema, contract.contract.required, columns, timezone)

@@ -8,7 +8,16 @@ into `Stream.send_table`. Needs the extra `cli`. Main types: `ColumnMap`, `Input
 from __future__ import annotations
 
 from tidemill.input.columns import ColumnMap
-from tidemill.input.grid import PART_BYTES_MAX, PART_ROWS, file_identity, parts
+from tidemill.input.grid import PART_BYTES_MAX, PART_OPTIONS, PART_ROWS, file_identity, parts
 from tidemill.input.reader import InputFile, ReadReport
 
-__all__ = ["PART_BYTES_MAX", "PART_ROWS", "ColumnMap", "InputFile", "ReadReport", "file_identity", "parts"]
+__all__ = [
+    "PART_BYTES_MAX",
+    "PART_OPTIONS",
+    "PART_ROWS",
+    "ColumnMap",
+    "InputFile",
+    "ReadReport",
+    "file_identity",
+    "parts",
+]

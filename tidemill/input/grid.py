@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tidemill.client.options import ProducerOptions
 from tidemill.errors import InputError
 
 PART_ROWS = 5_000
 """Rows in a part: small enough for one message, whatever the rows are, large enough to be quick."""
 PART_BYTES_MAX = 24 << 20
-"""The largest part, in bytes of its columns: it has to be one message (`SEND_OPTIONS` in tidemill/cli/send.py)."""
+"""The largest part, in bytes of its columns: it has to be one message."""
+PART_OPTIONS = ProducerOptions(table_rows=PART_ROWS, table_bytes=32 << 20)
+"""A part of the file is one batch, never two: its number is its sequence."""
 
 _NAMESPACE = uuid.UUID("5bd1e5c4-6a3f-4f0e-9a0f-4d6c1f6a3a57")
 
