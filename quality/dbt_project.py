@@ -48,7 +48,10 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
         if layer == LAYERS[0]:
             _take_parsed(config, run)
             _compiled_file(config, run).unlink(missing_ok=True)
-            invoke(config, run, ["compile", "--select", "tag:live", *variables])
+        # As the project is now: it may have been repaired since the layer before.
+        parsed = parse(config, run, variables)
+        if layer == LAYERS[0]:
+            invoke(config, run, ["compile", "--select", "tag:live", *variables], parsed)
             keep_live_models(config, run, manifest)
             _keep_compiled(config, run, manifest)
             _drop_seeds(config, run, manifest)
@@ -60,7 +63,7 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
         selection = ["--select", *map(selector, nodes), "--indirect-selection", "empty"]
         # What the operations models know of earlier runs is nowhere else: they are never made anew.
         refresh = ["--full-refresh"] if run.options.full_refresh and layer != OPERATIONS else []
-        results = invoke(config, run, ["build", *selection, *span, *variables, *refresh])
+        results = invoke(config, run, ["build", *selection, *span, *variables, *refresh], parsed)
         _keep_compiled(config, run, manifest)
     if not variables:
         _keep_parsed(config, run)
@@ -191,8 +194,20 @@ def environment(config: DayConfig, run: Run, warehouse: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def invoke(config: DayConfig, run: Run, arguments: list[str]) -> list[Any]:
-    """Run one dbt command; give its nodes' results. Raises ModelFailed."""
+def parse(config: DayConfig, run: Run, variables: list[str]) -> Any:
+    """Read the project, write its manifest, and give it for the commands that follow. Raises ModelFailed."""
+    return _invoke(config, run, ["parse", *variables], None)
+
+
+def invoke(config: DayConfig, run: Run, arguments: list[str], parsed: Any = None) -> list[Any]:
+    """Run one dbt command; give its nodes' results. Raises ModelFailed and DiskFull.
+
+    parsed: the project as `parse` gave it; None: it is read anew.
+    """
+    return list(getattr(_invoke(config, run, arguments, parsed), "results", None) or [])
+
+
+def _invoke(config: DayConfig, run: Run, arguments: list[str], parsed: Any) -> Any:
     from dbt.cli.main import dbtRunner
 
     errors: dict[str, str] = {}
@@ -205,11 +220,11 @@ def invoke(config: DayConfig, run: Run, arguments: list[str]) -> list[Any]:
     project = str(config.project)
     folders = ["--project-dir", project, "--profiles-dir", project]
     folders += ["--target-path", str(_target(config, run)), "--log-path", str(_log(config, run).parent)]
-    result = dbtRunner(callbacks=[remember]).invoke([*arguments, *folders])
+    result = dbtRunner(manifest=parsed, callbacks=[remember]).invoke([*arguments, *folders])
     results = list(getattr(result.result, "results", None) or [])
     _close_files()
     _raise_failures(config, run, result, results, errors)
-    return results
+    return result.result
 
 
 def _close_files() -> None:
