@@ -27,7 +27,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("tidemill.cli.view:view", "Live views: list, query, watch, check, apply, rebuild."),
     "test": ("tidemill.cli.trial:test", "Run live models live and as batch over some events, and compare."),
     "quarantine": ("tidemill.cli.quarantine:quarantine", "Rows that broke their contract: list, show, replay."),
-    "data": ("tidemill.cli.data:data", "The data folder: verify, usage, backup, restore."),
+    "data": ("tidemill.cli.data:data", "The data folder: verify, usage, backup, restore, maintain."),
     "key": ("tidemill.cli.key:key", "API keys: create, list, revoke."),
     "sql": ("tidemill.cli.sql:sql", "Ask the published warehouse, in SQL."),
 }

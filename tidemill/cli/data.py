@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,7 +31,7 @@ _path = click.Path(path_type=Path)
 
 @click.group()
 def data() -> None:
-    """The data folder: whether it is sound, what grows in it, copies of it. All of it works while the service runs."""
+    """The data folder: is it sound, what grows in it, copies of it, its upkeep. All of it works beside the service."""
 
 
 def _command(**settings: Any) -> Callable[[Callable[..., int]], click.Command]:
@@ -92,6 +94,60 @@ def restore(source: Path, data: Path, *, force: bool, as_json: bool) -> int:
       tidemill data restore /backups/tidemill --data /srv/tidemill
     """
     return _run("restore", data, as_json, *(["--force"] if force else []), "--", str(source))
+
+
+@data.command()
+@click.argument("parts", nargs=-1, metavar="[PART]...")
+@_folder
+@options.address
+@click.option(
+    "--project",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="TIDEMILL_PROJECT",
+    show_envvar=True,
+    metavar="DIR",
+    help="The project's folder; default: this one or one above.",
+)
+@options.as_json
+def maintain(parts: tuple[str, ...], data: Path, address: str, project: Path | None, *, as_json: bool) -> int:
+    """Do what the DAG `maintain` does every night: compact the lake, remove what nobody needs, make a backup.
+
+    PART: lake, runs, docs, alerts, leftovers, backup, log, live, disk; all of them unless named. The service must be
+    running for lake, log and live. Exit code 1 when a part failed; the others are done all the same.
+
+    \b
+    Examples:
+      tidemill data maintain
+      tidemill data maintain lake runs
+    """
+    if importlib.util.find_spec("quality") is None or importlib.util.find_spec("deltalake") is None:
+        raise MissingExtra("tidemill data maintain", "batch")
+    from tidemill.local.folder import find_project
+
+    environment = {
+        **os.environ,
+        "TIDEMILL_DATA": str(data.absolute()),
+        "TIDEMILL_ADDRESS": address,
+        "TIDEMILL_PROJECT": str(find_project(project)),
+    }
+    command = [sys.executable, "-m", "quality.upkeep", *parts]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            click.echo(line.rstrip() if as_json else _upkeep_line(json.loads(line)))
+    return process.returncode
+
+
+def _upkeep_line(result: dict[str, Any]) -> str:
+    """What a part of the upkeep did, for people."""
+    if "error" in result:
+        return f"{result['what']}: failed: {result['error']}"
+    line = f"{result['what']}: {result['removed']:,} removed, {result['freed_bytes'] / 1e6:,.1f} MB freed"
+    if "bytes" in result:
+        line += f"; {result['bytes'] / 1e6:,.1f} MB now"
+    if "path" in result:
+        line += f"; a backup at {result['path']}"
+    return "; ".join(filter(None, [line, result.get("skipped", ""), result.get("warning", "")]))
 
 
 def _run(tool: str, folder: Path, as_json: bool, *arguments: str) -> int:
