@@ -153,10 +153,28 @@ def test_a_second_stream_and_view(installed: Installed, work: Path) -> None:
 
 
 def test_nothing_in_it_is_this_repositorys(work: Path) -> None:
-    foreign = re.compile(rf"order_lines|retail|sensors|web_requests|{re.escape(str(ROOT))}")
+    # Words in a unit test's rows are no matter; what is read and imported is.
+    names = "order_lines|web_requests|readings"
+    foreign = re.compile(rf"retail|sensors|'events', '({names})'|stg_({names})|{re.escape(str(ROOT))}")
     for path in content(work / "shop"):
         found = foreign.search((work / "shop" / path).read_text(encoding="utf-8"))
         assert found is None, (path, found)
+
+
+def test_this_repositorys_project_is_added_to_the_same_way(installed: Installed, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", "target", "logs")
+    for name in ("proto", "dbt_project", "suites"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    installed.run("tidemill contract generate", tmp_path)
+    before = content(tmp_path)
+    for command in ("stream parcels --domain post", "view parcels_by_day --stream parcels --window day --by kind",
+                    "model fct_daily_parcels --from stg_parcels", "suite parcels --stream parcels"):  # fmt: skip
+        installed.run(f"tidemill new {command}", tmp_path)
+    assert {path for path, digest in before.items() if content(tmp_path)[path] != digest} == {
+        "dbt_project/models/staging/staging_filtered.sql"
+    }
+    installed.run("tidemill contract generate --check", tmp_path)
+    assert "fine    parcels_by_day: one row a window_start, kind" in installed.run("tidemill view check", tmp_path)
 
 
 def test_an_upgrade_changes_none_of_its_files(installed: Installed, work: Path) -> None:

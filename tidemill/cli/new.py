@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def stream(name: str, *, domain: str | None, project: Path | None, as_json: bool
         f"change {contract} to what your events are, then `make proto`",
         f"change stg_{name} and tests/test_{name}.py with it",
         f"tidemill new view NAME --stream {name}",
+        "start the service again: it opens new streams when it starts",
     ))  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def view(name: str, *, of: str, by: tuple[str, ...], window: str, project: Path 
         "key": ", ".join(["window_start", *(group.name for group in groups)]),
         "group_sql": "".join(f"    {group.name},\n" for group in groups),
         "group_values": "".join(f", {group.sample} as {group.name}" for group in groups),
-        "group_yml": "".join(_described(group.name, group.description) for group in groups),
+        "group_yml": "".join(_described(dataclasses.replace(group, type="")) for group in groups),
         "start": start,
         "last": last,
         "next": following,
@@ -262,7 +264,11 @@ def _models(root: Path) -> dict[str, list[_Column]]:
         for each in _yaml(file).get("models") or ():
             columns = each.get("columns") or ()
             found[each["name"]] = [
-                _Column(column["name"], "", " ".join(str(column.get("description") or "").split()))
+                _Column(
+                    column["name"],
+                    str(column.get("data_type") or ""),
+                    " ".join(str(column.get("description") or "").split()),
+                )
                 for column in columns
             ]
     return found
@@ -276,15 +282,22 @@ def _model_files(name: str, layer: str, parent: str, columns: list[_Column]) -> 
         **values,
         "description": f"One row per row of {parent}.",
         "columns_sql": ",\n".join(f"    {column.name}" for column in columns) or "    *",
-        "columns_yml": "".join(_described(column.name, column.description, key=False) for column in columns).rstrip()
-        or "      []",
+        "columns_yml": "".join(_described(column) for column in columns).rstrip() or "      []",
+        "contract": "    config:\n      contract: {enforced: true}\n" if _has_types(columns) else "",
     })  # fmt: skip
 
 
-def _described(name: str, description: str, *, key: bool = True) -> str:
-    """A column in a model's .yml."""
-    tests = "        data_tests: [not_null]\n" if key else ""
-    return f"      - name: {name}\n        description: {json.dumps(description, ensure_ascii=False)}\n{tests}"
+def _has_types(columns: Iterable[_Column]) -> bool:
+    """Whether dbt can hold a model to its .yml: the type of each column is known."""
+    columns = list(columns)
+    return bool(columns) and all(column.type for column in columns)
+
+
+def _described(column: _Column) -> str:
+    """A column in a model's .yml, with its type where that is known."""
+    kind = f"        data_type: {column.type}\n" if column.type else ""
+    text = json.dumps(column.description, ensure_ascii=False)
+    return f"      - name: {column.name}\n{kind}        description: {text}\n"
 
 
 def _and(words: list[str]) -> str:

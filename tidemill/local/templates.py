@@ -22,7 +22,13 @@ _SHARED = (
     ".sqlfluff",
     "dbt_project/profiles.yml",
     "dbt_project/macros/begin_date.sql",
+    "dbt_project/macros/forget_told_runs.sql",
+    "dbt_project/models/marts/fct_quarantined_rows.sql",
+    "dbt_project/models/marts/fct_quarantined_rows.yml",
     "dbt_project/models/operations",
+    "dbt_project/models/sources/operations.yml",
+    "dbt_project/models/staging/staging_filtered.yml",
+    "dbt_project/tests/generic/never_null.sql",
     "dbt_project/tests/generic/unique_together.sql",
 )
 """Files and folders of this repository's own project; the same list stands in pyproject.toml."""
