@@ -145,7 +145,7 @@ class RowReader:
             self.columns = (*self.columns, WINDOW_STATE)
         if query.across_time:
             if query.sealed:
-                raise BadRequest("a sealed copy is live's alone; ask for it, or for the view across time")
+                raise BadRequest("a sealed copy is of live alone; ask for it, or for the view across time")
             self.columns = (*self.columns, SOURCE)
         known = {column.name: column.type for column in self.columns}
         self._order = [(name.removeprefix("-"), name.startswith("-")) for name in query.order_by]

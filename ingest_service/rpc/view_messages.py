@@ -51,6 +51,10 @@ _CHANGES = {
 def query_of(request: views_pb2.QueryViewRequest) -> ViewQuery:
     """What the request asks; raises BadRequest for what can't be asked."""
     sealed = None
+    if request.sealed_date and request.across_time:
+        raise BadRequest(
+            "expected sealed_date or across_time, came both: a sealed copy is of live alone", "across_time"
+        )
     if request.sealed_date:
         sealed = SealedRange(
             *date_range(request.sealed_date, request.sealed_last_date, "sealed_date"), request.seal_offset

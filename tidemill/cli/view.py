@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
 
 import click
 from rich.console import Console
@@ -16,6 +17,7 @@ from tidemill.cli import authoring, options
 from tidemill.cli.lines import plain, words
 from tidemill.cli.output import console, print_json, print_rows
 from tidemill.client.models import ViewState, ViewStatus
+from tidemill.client.view import ViewRows
 from tidemill.client.watch import ViewChange, Watch
 
 _LOOK_S = 0.2
@@ -55,16 +57,26 @@ def list_(address: str, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Rows at the most; 0: all.")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="OFFSET",
               help="Wait until the view covers this offset.")  # fmt: skip
+@click.option("--across-time", is_flag=True, help="Published batch for the dates it has, live for all others.")
 @options.address
 @options.as_json
 def query(
-    name: str, where: tuple[str, ...], order_by: tuple[str, ...], limit: int, after: int, address: str, as_json: bool
+    name: str,
+    where: tuple[str, ...],
+    order_by: tuple[str, ...],
+    limit: int,
+    after: int,
+    *,
+    across_time: bool,
+    address: str,
+    as_json: bool,
 ) -> None:
     """Rows of a live view; where it has windows, with the state of each: open, closed, or corrected since.
 
     \b
-    Example:
+    Examples:
       tidemill view query sales_by_minute --where country=France --order-by -window_start --limit 5
+      tidemill view query sales_by_minute --across-time --where 'window_start>=2011-12-01'
     """
     conditions = [_condition(text) for text in where]
     with tidemill.connect(address) as tm:
@@ -72,10 +84,33 @@ def query(
         status = asked.status()
         # In a view of events that column says when each happened.
         windows = bool(status.window_column) and status.group_columns != _EVENTS
-        rows = asked.query(where=conditions, order_by=order_by, limit=limit, after=after, window_state=windows)
+        rows = asked.query(
+            where=conditions, order_by=order_by, limit=limit, after=after, window_state=windows, across_time=across_time
+        )
     print_rows(rows, [column.name for column in rows.columns], as_json=as_json)
-    if not as_json:
-        console().print(f"[dim]{len(rows):,} rows, the log's below offset {rows.offset:,}[/dim]")
+    if as_json:
+        return
+    of_live = f"the log's below offset {rows.offset:,}"
+    if not across_time:
+        console().print(f"[dim]{len(rows):,} rows, {of_live}[/dim]")
+        return
+    for text in _boundary(rows, of_live):
+        console().print(f"[dim]{text}[/dim]")
+
+
+def _boundary(rows: ViewRows, of_live: str) -> Iterator[str]:
+    """Where batch ends and live begins."""
+    batch = sum(row["_source"] == "batch" for row in rows)
+    yield f"{len(rows):,} rows: {batch:,} of batch, {len(rows) - batch:,} live, {of_live}"
+    if rows.published_at is None or rows.last_batch_date is None:
+        yield "no date of this view comes from batch"
+        return
+    yield (
+        f"batch: {rows.batch_dates:,} {'date' if rows.batch_dates == 1 else 'dates'} up to {rows.last_batch_date}, "
+        f"published {rows.published_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    if rows.stale_dates:
+        yield f"{rows.stale_dates:,} of them by an earlier definition of the view: publish them with full refresh"
 
 
 @view.command(

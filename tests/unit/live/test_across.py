@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from support.agreement import compare
+from support.published import publish
 
 from ingest_service.errors import BadRequest, BatchMissing, StorageError
 from ingest_service.live import LiveViews, Operator, ViewFilter, ViewQuery, ViewResult
@@ -56,25 +57,7 @@ class Warehouse(PublishedWarehouse):
 
     def publish(self, *, with_definition: bool = True) -> None:
         """Write a file of what there is, and put it in the published one's place."""
-        work = self.file.with_suffix(".work")
-        work.unlink(missing_ok=True)
-        definition = ", definition_hash varchar" if with_definition else ""
-        with duckdb.connect(str(work)) as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            connection.execute("create table tidemill_published (run_id varchar, published_at timestamptz)")
-            connection.execute("insert into tidemill_published values ('run', now())")
-            connection.execute(
-                "create table tidemill_reconciled "
-                f"(view varchar, date date, run_id varchar, seal_offset bigint{definition})"
-            )
-            for (view, date), (offset, by) in self.reconciled.items():
-                values = [view, date, "run", offset, by][: 5 if with_definition else 4]
-                connection.execute(f"insert into tidemill_reconciled values ({', '.join('?' * len(values))})", values)
-            for name, table in self.tables.items():
-                connection.register("rows_of", table)
-                connection.execute(f"create table {name} as select * from rows_of")
-            connection.execute("checkpoint")
-        work.replace(self.file)
+        publish(self.file, self.tables, self.reconciled, with_definition=with_definition)
 
 
 class World:

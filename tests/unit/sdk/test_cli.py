@@ -98,6 +98,19 @@ def test_sql_prints_a_table(warehouse: Path, capsys: pytest.CaptureFixture[str])
     assert row.split() == ["2011-12-05", "57,751.320", "2011-12-05", "08:26:00Z"]
 
 
+def test_sql_says_when_the_warehouse_was_published(warehouse: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with duckdb.connect(str(warehouse / "warehouse" / "warehouse.duckdb")) as connection:
+        connection.execute(
+            "create table tidemill_published as select unnest([timestamptz '2011-12-06 00:10:00+00', "
+            "timestamptz '2011-12-07 01:10:02+01']) as published_at"
+        )
+    asked = ["sql", "select count(*) as n from sales", "--data", str(warehouse)]
+    assert main(asked) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 rows, published 2011-12-07 00:10:02 UTC"
+    assert main([*asked, "--json"]) == 0
+    assert capsys.readouterr().out == '{"n": 1}\n'
+
+
 def test_sql_prints_json_lines(warehouse: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sql", "from sales", "--data", str(warehouse), "--json"]) == 0
     assert capsys.readouterr().out == (
