@@ -1,4 +1,4 @@
-"""A real Airflow for the session: the repository's `daily` beside small DAGs made for the tests, under one stack."""
+"""A real Airflow for the session: the repository's DAGs beside small ones made for the tests, under one stack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.hook import Hook
 from support.processes import processes_of
 
 from tidemill.local.airflow_client import AirflowClient
@@ -16,12 +17,17 @@ from tidemill.local.stack import Stack
 
 PROJECT = find_project(start=Path(__file__).parent, environment={})
 DATE = dt.date(2011, 12, 5)
+DAGS = ("daily", "small", "failing", "late_events", "import_files", "maintain", "calendar")
 
 SMALL_DAGS = """
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
+
+from orchestration import daily_dag, late_events_dag
+from orchestration.alerts import task_failed
+from orchestration.deadline import publication_deadline
 
 
 @dag(schedule=None, params={"wait_for": Param(None, type=["null", "string"]), "size": Param(1, enum=[1, 2])})
@@ -53,24 +59,66 @@ def failing():
     after(refuse())
 
 
+# Of the newest date alone, and late already when it begins.
+@dag(
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=datetime(2011, 1, 1, tzinfo=UTC),
+    catchup=False,
+    deadline=publication_deadline("00:00"),
+)
+def overdue():
+    @task
+    def nothing():
+        pass
+
+    nothing()
+
+
 small()
 failing()
+overdue()
+# With a schedule, as a backfill wants one, that is over.
+calendar = daily_dag("calendar", scheduled=True)
+calendar.end_date = datetime(2011, 12, 31, tzinfo=UTC)
+late_by_itself = late_events_dag("late_by_itself", scheduled=True, quiet_s=1.0)
 """
 
 
 @pytest.fixture(scope="package")
-def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project") / "dags"
-    shutil.copytree(PROJECT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "small.py").write_text(SMALL_DAGS)
-    return folder
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory, dags_folder: Path) -> Iterator[Stack]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project, for tests to break."""
+    root = tmp_path_factory.mktemp("project")
+    ignored = shutil.ignore_patterns("__pycache__", "target", "logs", ".user.yml")
+    for name in ("proto", "dbt_project", "suites", "dags"):
+        shutil.copytree(PROJECT / name, root / name, ignore=ignored)
+    (root / "dags" / "small.py").write_text(SMALL_DAGS)
+    return root
+
+
+@pytest.fixture(scope="package")
+def dags_folder(project: Path) -> Path:
+    return project / "dags"
+
+
+@pytest.fixture(scope="package")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that files are imported from."""
+    return tmp_path_factory.mktemp("landing")
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, project: Path, hook: Hook, landing: Path) -> Iterator[Stack]:
     """Service and Airflow; afterwards none of their processes is left."""
     folder = DataFolder(tmp_path_factory.mktemp("tidemill") / "data")
-    with Stack(folder, PROJECT, scheduled=False, dags=dags_folder) as running:
+    settings = {"TIDEMILL_ALERT_WEBHOOK": hook.url, "TIDEMILL_LANDING": str(landing)}
+    with Stack(folder, project, scheduled=False, settings=settings) as running:
         running.start_airflow()
         running.start_service()
         running.wait_airflow()
@@ -81,7 +129,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, dags_folder: Path) -> Iterat
 @pytest.fixture(scope="package")
 def client(stack: Stack) -> AirflowClient:
     made = AirflowClient(stack.airflow_url, stack.login)
-    for dag_id in ("daily", "small", "failing"):
+    for dag_id in DAGS:
         made.wait_dag(dag_id, check=stack.check)
         made.unpause(dag_id)
     return made

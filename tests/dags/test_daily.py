@@ -3,82 +3,156 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from decimal import Decimal
-from typing import Any
+import json
+from pathlib import Path
 
 import pytest
+from support.airflow_runs import (
+    STAGES,
+    TASKS,
+    ask,
+    content,
+    end_of,
+    publications,
+    run_dag,
+    send_lines,
+    task_states,
+    tasks_of,
+)
+from support.hook import Hook
 
 import tidemill
-from tidemill.local.airflow_client import AirflowClient
+from tidemill.local.airflow_client import AirflowClient, TaskChange
 from tidemill.local.stack import Stack
 
 pytestmark = pytest.mark.airflow
 DATE = dt.date(2011, 12, 5)
-STAGES = ["seal", "check_sources", "dbt", "check_marts", "reconcile", "publish", "docs"]
 ROWS = 500
+BROKEN_SUITE = """'What no day keeps.'
+
+from quality.suite import STOP, MartSuite, holds
+
+orders = MartSuite("fct_orders", holds(STOP, "country <> 'France'"), date="order_date", key=("invoice_no",))
+"""
 
 
 @pytest.fixture(scope="module")
-def sent(stack: Stack) -> int:
-    """A morning of sales."""
-    start = dt.datetime.combine(DATE, dt.time(8), dt.UTC)
-    with tidemill.connect(stack.address) as service:
-        lines = service.stream("order_lines")
-        acks = [
-            lines.send(
-                {
-                    "event_id": f"line-{number}",
-                    "invoice_no": str(536365 + number // 5),
-                    "stock_code": f"S{number % 17}",
-                    "description": "a lantern",
-                    "quantity": 1 + number % 3,
-                    "unit_price": Decimal("2.55"),
-                    "invoiced_at": start + dt.timedelta(seconds=20 * number),
-                    "customer_id": 17850 + number % 40,
-                    "country": ("France", "Germany")[number // 5 % 2],
-                }
-            )
-            for number in range(ROWS)
-        ]
-        for ack in acks:
-            ack.result()
-    return ROWS
+def published(client: AirflowClient, stack: Stack) -> str:
+    """The run that published a morning of sales."""
+    send_lines(stack, DATE, ROWS)
+    run, state = run_dag(client, stack, "daily", {"date": str(DATE), "force": True})
+    assert state == "success", client.failures("daily", run)
+    return run
 
 
-def run_daily(client: AirflowClient, stack: Stack, conf: dict[str, Any]) -> tuple[str, str]:
-    run = f"test {uuid.uuid4().hex[:8]}".replace(" ", "~")
-    client.trigger("daily", conf, run)
-    for _ in client.follow("daily", run, check=stack.check):
-        pass
-    return run, client.run_state("daily", run)
-
-
-def test_a_day_is_published_and_may_be_run_again(client: AirflowClient, stack: Stack, sent: int) -> None:
-    conf = {"date": DATE.isoformat(), "force": True}
-    for _ in range(2):
-        run, state = run_daily(client, stack, conf)
-        assert state == "success", client.failures("daily", run)
-        results = {stage: client.result("daily", run, stage) for stage in STAGES}
-        assert results["seal"]["streams"]["order_lines"]["seal_offset"] == sent
-        view = results["reconcile"]["views"]["sales_by_minute"]
-        assert view["windows"] > 0
-        assert view["differences"] == 0
-        assert results["publish"]["date"] == DATE.isoformat()
+def test_a_day_is_published(client: AirflowClient, stack: Stack, published: str) -> None:
+    assert task_states(client, "daily", published) == {task: ["success"] for task in TASKS}
+    results = {stage: client.result("daily", published, stage) for stage in STAGES}
+    assert results["seal"]["streams"]["order_lines"]["seal_offset"] == ROWS
+    view = results["reconcile"]["views"]["sales_by_minute"]
+    assert view["windows"] > 0
+    assert view["differences"] == 0
+    assert (results["publish"]["date"], results["publish"]["run_id"]) == (str(DATE), results["seal"]["run_id"])
     for made in (stack.folder.warehouse, stack.folder.dbt_docs, stack.folder.data_docs):
         assert made.stat().st_size > 0
 
 
-def test_a_date_that_is_not_complete_fails_at_once_and_says_so(client: AirflowClient, stack: Stack, sent: int) -> None:
-    run, state = run_daily(client, stack, {"date": dt.datetime.now(dt.UTC).date().isoformat()})
-    assert state == "failed"
-    (failure,) = client.failures("daily", run)
-    assert failure.task_id == "seal"
-    assert "watermark" in failure.message
+def test_the_warehouse_is_an_asset_that_others_can_start_after(client: AirflowClient, published: str) -> None:
+    events = client._call("GET", "/assets/events?limit=100")["asset_events"]
+    of_run = [event for event in events if event["source_run_id"] == published]
+    assert [event["name"] for event in of_run] == ["tidemill_warehouse"]
+
+
+@pytest.mark.parametrize("task", ["check_marts", "dbt.staging", "seal"])
+def test_cleared_at_a_task_it_ends_in_the_same_tables(
+    client: AirflowClient, stack: Stack, published: str, task: str
+) -> None:
+    before, tries = (
+        content(stack),
+        {task["task_id"]: task["try_number"] for task in tasks_of(client, "daily", published)},
+    )
+    assert len(before) > 5
+    body = {"dry_run": False, "dag_run_id": published, "task_ids": [task], "include_downstream": True,
+            "only_failed": False, "reset_dag_runs": True}  # fmt: skip
+    client._call("POST", "/dags/daily/clearTaskInstances", body)
+    assert end_of(client, stack, "daily", published) == "success", client.failures("daily", published)
+    again = {
+        task["task_id"] for task in tasks_of(client, "daily", published) if task["try_number"] > tries[task["task_id"]]
+    }
+    # The turn is taken again, whatever task it is that is cleared.
+    assert again == {"take_turn", *STAGES[STAGES.index(task) :], "give_turn"}
+    assert content(stack) == before
+
+
+def test_it_waits_without_a_worker_until_the_watermark_has_passed(
+    client: AirflowClient, stack: Stack, published: str
+) -> None:
+    seen = []
+
+    def send(service: tidemill.Client, name: str, at: dt.datetime) -> None:
+        event = {"event_id": name, "requested_at": at, "host": "a.example", "method": "GET", "url": "/", "status": 200,
+                 "bytes": 1}  # fmt: skip
+        service.stream("web_requests").send(event).result()
+
+    with tidemill.connect(stack.address) as service:
+        send(service, "first", dt.datetime(2011, 12, 6, 8, tzinfo=dt.UTC))
+
+        def go_on(change: TaskChange) -> None:
+            seen.append((change.task_id, change.state))
+            if (change.task_id, change.state) == ("wait", "deferred"):
+                send(service, "next-day", dt.datetime(2011, 12, 7, 8, tzinfo=dt.UTC))
+
+        conf = {"date": "2011-12-06", "streams": ["web_requests"]}
+        run, state = run_dag(client, stack, "daily", conf, go_on)
+    assert state == "success", client.failures("daily", run)
+    assert seen.index(("wait", "deferred")) < seen.index(("wait", "success"))
+    sealed = client.result("daily", run, "seal")["streams"]
+    assert sealed["web_requests"]["seal_offset"] == 2
+    # The other streams stay as they were published.
+    assert sealed["order_lines"]["seal_offset"] == ROWS
 
 
 def test_a_run_without_any_date_says_what_is_missing(client: AirflowClient, stack: Stack) -> None:
-    run, state = run_daily(client, stack, {})
+    run, state = run_dag(client, stack, "daily", {})
     assert state == "failed"
     (failure,) = client.failures("daily", run)
     assert failure.message == "this run has neither a date nor a data interval: trigger it again with a date"
+
+
+def test_a_mart_that_breaks_an_expectation_publishes_nothing_and_alerts(
+    client: AirflowClient, stack: Stack, published: str, hook: Hook
+) -> None:
+    before, marts = publications(stack), content(stack)
+    suite = stack.project / "suites" / "broken.py"
+    suite.write_text(BROKEN_SUITE)
+    try:
+        run, state = run_dag(client, stack, "daily", {"date": str(DATE), "force": True})
+    finally:
+        suite.unlink()
+    assert state == "failed"
+    tasks = {task["task_id"]: task for task in tasks_of(client, "daily", run)}
+    assert (tasks["check_marts"]["state"], tasks["check_marts"]["try_number"]) == ("failed", 1)
+    assert (tasks["publish"]["state"], tasks["give_turn"]["state"]) == ("upstream_failed", "success")
+    assert (publications(stack), content(stack)) == (before, marts)
+
+    alert = hook.wait(dag_run_id=run)
+    assert (alert["kind"], alert["dag_id"], alert["task_id"]) == ("failed", "daily", "check_marts")
+    assert "fct_orders" in alert["message"]
+    assert alert["count"] > 0
+    assert alert["sample"]
+    assert stack.folder.root in Path(alert["where"]).parents
+    assert alert["url"] == f"{stack.airflow_url}/dags/daily/runs/{run}/tasks/check_marts"
+    (kept,) = [found for found in alerts_of(stack) if found["run_id"] == alert["run_id"]]
+    assert (kept["task_id"], kept["message"]) == ("check_marts", alert["message"])
+    logs = [log.read_text(errors="replace") for log in (stack.folder.airflow / "logs").rglob("*.log")]
+    assert not [text for text in logs if hook.TOKEN in text], "the webhook's token was logged"
+
+
+def test_the_next_publication_has_the_alert_in_its_table(client: AirflowClient, stack: Stack, published: str) -> None:
+    run, state = run_dag(client, stack, "daily", {"date": str(DATE), "force": True})
+    assert state == "success", client.failures("daily", run)
+    assert ask(stack, "select count(*) from alerts where task_id = 'check_marts'") == [(1,)]
+
+
+def alerts_of(stack: Stack) -> list[dict[str, object]]:
+    return [json.loads(file.read_text()) for file in sorted((stack.folder.root / "alerts").glob("*.json"))]
