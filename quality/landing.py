@@ -16,9 +16,11 @@ have, after 5 with the move. A bad file is moved to `failed`, with the reason be
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections import Counter
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quality.config import DayConfig
-from quality.errors import ConfigWrong, LandingFailed
+from quality.errors import ConfigWrong, LandingFailed, QualityError
 from quality.landing_content import PARQUET_ENDINGS, PARQUET_MAGIC, BadFile, cut_short, read_through
 from quality.landing_folder import DONE, FAILED, REASON_ENDING, SETTINGS, LandedFile, LandingFolder
 from quality.landing_ledger import SENDING, SENT, Entry, Ledger
@@ -299,3 +301,30 @@ def _is_being_written(landing: LandingFolder, file: LandedFile, now: float) -> b
     if not file.name.lower().endswith(PARQUET_ENDINGS) or now - file.seen_at >= HALF_WRITTEN_S:
         return False
     return landing.is_inside(file.path) and landing.read_end(file.path, 4) != PARQUET_MAGIC
+
+
+def main() -> int:
+    """`python -m quality.landing`: import what lies in TIDEMILL_LANDING; one JSON object a file. 1 when any failed."""
+    try:
+        config, folder = DayConfig.from_environment(), landing_folder()
+        look(config, folder)
+        if any(folder.waiting(stream) for stream in ["", *folder.streams()]):
+            # What is written to now is not as it was after this.
+            time.sleep(SETTLE_S)
+        files = look(config, folder)
+    except QualityError as error:
+        print(f"tidemill: {error}", file=sys.stderr)  # noqa: T201 - the command's own message
+        return 2
+    failed = False
+    for file in files:
+        try:
+            result = take(config, file, folder)
+        except QualityError as error:
+            result = {"state": "failed", "stream": file["stream"], "file": file["name"], "error": str(error)}
+            failed = True
+        print(json.dumps(result), flush=True)  # noqa: T201 - the command's output
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -499,3 +499,20 @@ def test_the_folder_has_to_be_named_and_there(monkeypatch: pytest.MonkeyPatch, t
         landing.landing_folder()
     monkeypatch.setenv("TIDEMILL_LANDING", tmp_path.as_uri())
     assert landing.landing_folder().local == tmp_path
+
+
+def test_the_command_imports_what_lies_there(here: Landing) -> None:
+    pq.write_table(lines(0, 10), here.stream / "a.parquet")
+    (here.stream / "b.csv").write_text("event_id\nx\n")
+    command = [str(Path(sys.executable).with_name("tidemill")), "import", "--data", str(here.config.data)]
+    command += ["--address", here.config.address, "--project", str(Path(__file__).parents[2]), str(here.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    good, bad = done.stdout.splitlines()
+    assert good == "order_lines/a.parquet: 10 rows sent: 10 appended, 0 duplicate, 0 quarantined, 0 late"
+    assert "b.csv has no column for invoice_no" in bad
+    assert (done.returncode, done.stderr) == (1, "")
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = subprocess.run([*command[:-1], str(here.root / "none")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "expected a folder at" in done.stderr

@@ -1,0 +1,71 @@
+"""`tidemill import`: what lies in the landing folder, without Airflow. The work is done by a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tidemill.cli import options
+from tidemill.errors import MissingExtra
+
+
+@click.command("import", short_help="Import what lies in a landing folder, each file once.")
+@click.argument("landing", metavar="[LANDING]", envvar="TIDEMILL_LANDING")
+@options.data_folder
+@options.address
+@click.option(
+    "--project",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="TIDEMILL_PROJECT",
+    show_envvar=True,
+    metavar="DIR",
+    help="The project's folder; default: this one or one above.",
+)
+@options.as_json
+def import_files(landing: str, data: Path, address: str, project: Path | None, as_json: bool) -> int:
+    """Import the files that lie in LANDING (a folder, or s3://bucket/prefix), each once by its content.
+
+    LANDING/STREAM/FILE goes to STREAM, then to LANDING/STREAM/done; a bad file goes to LANDING/STREAM/failed, with the
+    reason. What is still being written waits for the next time. Exit code 1 when a file could not be imported.
+
+    \b
+    Example:
+      tidemill import /srv/landing
+    """
+    if importlib.util.find_spec("quality") is None or importlib.util.find_spec("yaml") is None:
+        raise MissingExtra("tidemill import", "batch")
+    from tidemill.local.folder import find_project
+
+    environment = {
+        **os.environ,
+        "TIDEMILL_DATA": str(data.absolute()),
+        "TIDEMILL_ADDRESS": address,
+        "TIDEMILL_PROJECT": str(find_project(project)),
+        "TIDEMILL_LANDING": landing,
+    }
+    command = [sys.executable, "-m", "quality.landing"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            click.echo(line.rstrip() if as_json else _line(json.loads(line)))
+    return process.returncode
+
+
+def _line(result: dict[str, Any]) -> str:
+    """What became of a file, for people."""
+    named = f"{result['stream']}/{result['file']}"
+    if result["state"] == "sent":
+        counts = ", ".join(f"{result[name]:,} {name}" for name in ("appended", "duplicate", "quarantined", "late"))
+        return f"{named}: {result['rows']:,} rows sent: {counts}"
+    if result["state"] == "duplicate":
+        return f"{named}: imported before, as {result['imported_as']}"
+    if result["state"] == "failed":
+        return f"{named}: {result['error']}"
+    return f"{named}: {result['state']}{': ' + result['why'] if result.get('why') else ''}"
