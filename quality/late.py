@@ -22,7 +22,7 @@ def pending(config: DayConfig) -> dict[str, dict[str, int]]:
     with connected(config) as client:
         counted = {status.stream: status.counts.appended_by_date for status in client.streams()}
     found: dict[str, dict[str, int]] = {}
-    for stream, date, _, rows in published:
+    for stream, date, _, _, rows in published:
         late = counted.get(stream, {}).get(date, 0) - rows
         if late > 0:
             found.setdefault(stream, {})[str(date)] = late

@@ -95,7 +95,7 @@ def is_overtaken(config: DayConfig, run_id: str) -> bool:
 
 
 def publish(config: DayConfig, run: Run) -> dict[str, Any]:
-    """Publish the run's work copy; give run, dates, when, and the file.
+    """Publish the run's work copy; give run, dates, when, the file, and late: stream → date → rows taken in by it.
 
     Raises PublishConflict when another run has published since the copy was taken, RunWrong when there is no copy.
     """
@@ -114,6 +114,7 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(_TABLES)
         _drop_lake_views(connection)  # 2
+        late = _taken_late(connection, dates)
         _replace(connection, "tidemill_reconciled", "view", _reconciled(run))  # 3
         _replace(connection, "tidemill_dates", "stream", dates)
         connection.execute("delete from tidemill_published where run_id = ?", [run.run_id])
@@ -126,7 +127,7 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
     remove_copy(config, run.run_id)
     result = published_by(config, run.run_id)
     assert result is not None, "the publication was written before the rename"
-    return result
+    return {**result, "late": late}
 
 
 def keep(config: DayConfig, run: Run) -> dict[str, Any]:
@@ -191,9 +192,10 @@ def publications(config: DayConfig) -> list[dict[str, Any]]:
     ]
 
 
-def published_dates(config: DayConfig) -> list[tuple[str, dt.date, int, int]]:
-    """Give stream, date, seal offset and rows below it, for every date as it was last published."""
-    return list(_ask(config, "select stream, date, seal_offset, rows from tidemill_dates order by all"))
+def published_dates(config: DayConfig) -> list[tuple[str, dt.date, str, int, int]]:
+    """Give stream, date, run, seal offset and rows below it, for every date as it was last published."""
+    found = _ask(config, "select stream, date, run_id, seal_offset, rows from tidemill_dates order by all")
+    return [(str(stream), date, str(run), int(offset), int(rows)) for stream, date, run, offset, rows in found]
 
 
 def _base_file(config: DayConfig, run_id: str) -> Path:
@@ -252,6 +254,17 @@ def _rows_by_date(config: DayConfig, run: Run) -> list[tuple[str, str, str, int,
                 (stream, str(date), run.run_id, pin.seal_offset, int(counts.get(str(date), 0))) for date in run.dates
             ]
     return found
+
+
+def _taken_late(connection: Any, rows: Iterable[tuple[str, str, str, int, int]]) -> dict[str, dict[str, int]]:
+    """Give stream → date → rows that the last publication of the date did not have: those that came late."""
+    known = connection.execute("select stream, cast(date as varchar), rows from tidemill_dates").fetchall()
+    before = {(stream, date): count for stream, date, count in known}
+    late: dict[str, dict[str, int]] = {}
+    for stream, date, _, _, count in rows:
+        if (more := count - before.get((stream, date), count)) > 0:
+            late.setdefault(stream, {})[date] = more
+    return late
 
 
 def _reconciled(run: Run) -> list[tuple[str, str, str, int, str | None]]:

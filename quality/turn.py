@@ -238,9 +238,8 @@ def _has_published(config: DayConfig, turn: Turn) -> bool:
         run = load_run(config, turn.ticket.run_id)
     except RunWrong:
         return False
-    covers: bool = run.date <= turn.date and turn.last_date <= run.last_date
-    published_at = str(run.stages.get("publish", {}).get("ended_at", ""))
-    return covers and published_at >= turn.taken_at
+    covers = run.date <= turn.date and turn.last_date <= run.last_date
+    return bool(covers and run.stages.get("publish", {}).get("ended_at", "") >= turn.taken_at)
 
 
 def _living_turn(config: DayConfig) -> Turn | None:
@@ -285,7 +284,7 @@ def _has_died(holder: Mapping[str, Any]) -> bool:
     """Whether it is a process of this machine that is no more. Of others it is not known: see `break_turn`."""
     if holder.get("kind") != "process" or holder.get("host") != socket.gethostname():
         return False
-    return _started(int(holder["pid"])) != holder["started"]
+    return bool(_started(int(holder["pid"])) != holder["started"])
 
 
 def _started(pid: int) -> str:

@@ -94,6 +94,7 @@ class Airflow:
         for name in ("api-server", "scheduler", "dag-processor"):  # 4
             self._supervisor.start(self._spec(name))
         self._supervisor.wait_ready("airflow-api-server")
+        self._folder.airflow_address.write_text(json.dumps({"url": self.url}))
         self._supervisor.start(self._spec("triggerer"))
 
     def wait(self, dag_id: str | None, timeout_s: float = API_READY_TIMEOUT_S) -> AirflowClient:

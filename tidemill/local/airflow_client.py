@@ -99,6 +99,10 @@ class AirflowClient:
                 raise AirflowError(f"Airflow did not find a DAG {dag_id!r} within {timeout_s:.0f} s in its dags folder")
             time.sleep(POLL_S)
 
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether the DAG's runs wait until somebody switches it on. Raises AirflowError when there is no such DAG."""
+        return bool(self._call("GET", f"/dags/{_quote(dag_id)}")["is_paused"])
+
     def unpause(self, dag_id: str) -> None:
         """Let the DAG's runs start."""
         self._call("PATCH", f"/dags/{_quote(dag_id)}", {"is_paused": False})

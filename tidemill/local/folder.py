@@ -52,6 +52,11 @@ class DataFolder:
         return self.root / "airflow"
 
     @property
+    def airflow_address(self) -> Path:
+        """Where Airflow was last started, as JSON: `tidemill day` finds it there."""
+        return self.airflow / "address.json"
+
+    @property
     def postgres(self) -> Path:
         """Airflow's metadata."""
         return self.airflow / "postgres"
