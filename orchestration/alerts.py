@@ -64,7 +64,26 @@ def deadline_missed(hour: str, context: Mapping[str, Any]) -> None:
     )
 
 
-def raise_alert(
+def raise_alert(**alert: Any) -> None:
+    """Keep an alert and send it; neither raises. Takes what `send_alert` does."""
+    try:
+        _keep(_body(**alert))
+    except Exception:
+        log.exception("the alert could not be kept in the data folder")
+    send_alert(**alert)
+
+
+def send_alert(**alert: Any) -> bool:
+    """Send an alert to the webhook, if there is one; whether it was taken. Never raises.
+
+    kind, dag_id, dag_run_id, task_id, message are needed. run_id: the run's folder, where it has one. name (of the
+    model or check), count, sample and where (the file with the full set) are what is known beside them.
+    """
+    webhook = os.environ.get(WEBHOOK_VARIABLE)
+    return bool(webhook) and send(str(webhook), _body(**alert))
+
+
+def _body(
     *,
     kind: str,
     dag_id: str,
@@ -73,13 +92,8 @@ def raise_alert(
     message: str,
     run_id: str | None = None,
     **details: Any,
-) -> None:
-    """Keep an alert and send it; neither raises.
-
-    run_id: the run's folder, None where the run has none. details: name (of the model or check), count, sample, where.
-    """
-    url = run_url(dag_id, dag_run_id, task_id)
-    body = {
+) -> dict[str, Any]:
+    return {
         "kind": kind,
         "dag_id": dag_id,
         "dag_run_id": dag_run_id,
@@ -90,16 +104,9 @@ def raise_alert(
         "count": details.get("count"),
         "sample": details.get("sample"),
         "where": details.get("where"),
-        "url": url,
+        "url": run_url(dag_id, dag_run_id, task_id),
         "raised_at": dt.datetime.now(dt.UTC).isoformat(),
     }
-    try:
-        _keep(body)
-    except Exception:
-        log.exception("the alert could not be kept in the data folder")
-    webhook = os.environ.get(WEBHOOK_VARIABLE)
-    if webhook:
-        send(webhook, body)
 
 
 def send(webhook: str, body: Mapping[str, Any]) -> bool:
