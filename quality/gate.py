@@ -21,9 +21,9 @@ from quality.config import DayConfig
 from quality.contract_suite import ContractSuite, contract_suites
 from quality.data_docs import gx_context, write_pages
 from quality.errors import CheckFailed, ConfigWrong, Finding, RunWrong
-from quality.lake import pinned_query
+from quality.lake import pinned_query, streams_of
 from quality.publish import last_published
-from quality.report_page import in_words
+from quality.report_page import GX_SEVERITY, OWN, in_words
 from quality.run import Run, load_run
 from quality.suite import STOP, WARN, MartSuite
 from quality.suite_files import load_suites
@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 5
 """How many failing rows of a check are shown; the rows of a check that stops the day are written to a file."""
-GX_SEVERITY = {STOP: "critical", WARN: "warning"}
 _SEVERITY = {"critical": STOP, "warning": WARN, "info": WARN}
-OWN = "tidemill"
-"""The key of our own notes in an expectation's meta, which GX keeps with its result."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,12 @@ def check_lake(config: DayConfig, run: Run) -> dict[str, Any]:
     """
     written = load_suites(config.suites).sources
     promised = contract_suites(config, run)
-    known = {suite.stream for suite in promised}
+    known = streams_of(config)
     for suite in written:
-        if suite.stream not in known and suite.stream not in run.streams:
+        if suite.stream not in known:
             raise ConfigWrong(
                 f"suite {suite.name}: expected a stream of {config.sources}, came {suite.stream!r}; there are "
-                f"{', '.join(sorted(run.streams)) or 'none'}"
+                f"{', '.join(sorted(known)) or 'none'}"
             )
     # A stream that never had an event has nothing to promise, and nothing to report each day.
     streams = {name: pin for name, pin in run.fresh.items() if pin.seal_offset}
@@ -214,7 +211,7 @@ def _expectations(table: CheckedTable) -> Iterator[gx.expectations.Expectation]:
             "not_checked": left_out,
         }
         left_out = []
-        severity = GX_SEVERITY[STOP if check.severity == STOP else WARN]
+        severity = GX_SEVERITY[check.severity]
         yield e.ExpectColumnValuesToBeInSet(column=check.column, value_set=[True], severity=severity, meta={OWN: own})
 
 
@@ -348,6 +345,8 @@ def _text(entry: dict[str, Any], has_problem: bool) -> str:
         return f"{text}, but it could not be checked: {entry['observed']}"
     if entry["unexpected_rows"] is None:
         return f"{text}, found {entry['observed']}"
+    if entry["success"]:
+        return f"{text}: so in {entry['rows'] - entry['unexpected_rows']:,} of {entry['rows']:,} rows"
     text += f"; not so in {entry['unexpected_rows']:,} of {entry['rows']:,} rows"
     sample = [_shown(row) for row in entry["sample"]]
     return f"{text}, such as {' | '.join(sample)}" if sample else text

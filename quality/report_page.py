@@ -23,7 +23,6 @@ from quality.config import DayConfig
 from quality.errors import RunWrong
 from quality.files import write_atomically
 from quality.run import load_run
-from quality.suites import STOP
 
 if TYPE_CHECKING:
     import jinja2
@@ -35,7 +34,11 @@ SAMPLE_ROWS = 5
 VALUE_CHARS_MAX = 160
 """Where a shown value is cut: an event's text may be of any length."""
 
-_FIRST = "source_"
+OWN = "tidemill"
+"""The key of our own notes in an expectation's meta, which GX keeps with its result."""
+GX_SEVERITY = {"STOP": "critical", "WARN": "warning"}
+
+_FIRST = ("contract_", "source_")
 """How the names of the suites begin that a run checks first."""
 
 
@@ -82,7 +85,7 @@ class Check:
 class SuiteResult:
     """A suite's newest result in a run. gx_page: GX's page of it below the data docs, if there is one.
 
-    problem: why the result could not be read; then there are no checks.
+    problem: why the result could not be read; then there are no checks. not_checked: what it left out, as text.
     """
 
     name: str
@@ -90,6 +93,7 @@ class SuiteResult:
     checks: tuple[Check, ...]
     gx_page: str
     problem: str
+    not_checked: tuple[str, ...] = ()
 
     def count(self, state: str) -> int:
         """Tell how many of its checks ended so."""
@@ -203,41 +207,66 @@ def _suite(config: DayConfig, run_id: str, name: str, checked_at: dt.datetime, p
     try:
         results = json.loads(path.read_text(encoding="utf-8"))["results"]
         checks = tuple(_check(config, run_id, name, result) for result in results)
+        left_out = tuple(str(each) for result in results for each in _own(result).get("not_checked", ()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"{path.relative_to(config.data)} is no result ({type(error).__name__}). Run the checks again"
         return SuiteResult(name, checked_at, (), gx_page, problem)
-    return SuiteResult(name, checked_at, checks, gx_page, "")
+    return SuiteResult(name, checked_at, checks, gx_page, "", left_out)
 
 
 def _check(config: DayConfig, run_id: str, suite: str, result: dict[str, Any]) -> Check:
-    setup, found = result["expectation_config"], result["result"]
-    arguments = {name: value for name, value in setup["kwargs"].items() if name != "batch_id"}
-    columns = [str(arguments.pop(name)) for name in ("column", "column_A", "column_B") if name in arguments]
-    columns += map(str, arguments.pop("column_list", []))
-    kind = str(setup["type"]).removeprefix("expect_")
-    problem = _problem(result["exception_info"])
+    setup, found, own = result["expectation_config"], result["result"], _own(result)
+    problem = own.get("problem") or _problem(result["exception_info"])
     # As the gate judges: a check that could not be made stops the day, whatever its severity.
-    stops = setup["severity"] == STOP or bool(problem)
+    stops = setup["severity"] == GX_SEVERITY["STOP"] or bool(problem)
     passed = bool(result["success"]) and not problem
-    name = f"{suite}.{','.join(columns) or 'table'}.{kind}"
+    if own:
+        name, table, kind, expected = f"{own['suite']}.{own['name']}", own["subject"], own["name"], own["says"]
+        columns: list[str] = []
+        shown = own["shown"]
+    else:
+        arguments = {name: value for name, value in setup["kwargs"].items() if name != "batch_id"}
+        columns = [str(arguments.pop(name)) for name in ("column", "column_A", "column_B") if name in arguments]
+        columns += map(str, arguments.pop("column_list", []))
+        kind = str(setup["type"]).removeprefix("expect_")
+        name, table = f"{suite}.{','.join(columns) or 'table'}.{kind}", subject_of(suite)
+        expected, shown = in_words(kind, columns, arguments), []
     rows = Path("runs", run_id, "failed", f"{name}.parquet")
     sample = found.get("partial_unexpected_index_list") or found.get("partial_unexpected_list") or []
+    observed = found.get("observed_value", own.get("observed", ""))
     return Check(
         name=name,
-        table=suite.removeprefix(_FIRST).removeprefix("marts_"),
+        table=table,
         columns=tuple(columns),
-        expected=in_words(kind, columns, arguments),
+        expected=expected,
         kind=kind,
         stops=stops,
         state=State.PASSED if passed else State.FAILED if stops else State.WARNED,
-        rows=found.get("element_count"),
+        rows=None if problem else found.get("element_count"),
         missing=found.get("missing_count") or 0,
-        broken=found.get("unexpected_count"),
-        observed=_shown(found["observed_value"]) if "observed_value" in found else "",
-        sample=tuple(_sample_row(row, columns) for row in sample[:SAMPLE_ROWS]) if not passed else (),
-        problem=problem,
+        broken=None if problem else found.get("unexpected_count"),
+        observed="" if observed == "" else _shown(observed),
+        sample=() if passed else tuple(_sample_row(_of(row, shown), columns) for row in sample[:SAMPLE_ROWS]),
+        problem=_shown(problem, 1_000) if problem else "",
         failed_rows=rows.as_posix() if stops and not passed and (config.data / rows).is_file() else "",
     )
+
+
+def _own(result: dict[str, Any]) -> dict[str, Any]:
+    """Give what the gate noted of one of our own checks; empty for one of GX's."""
+    own: dict[str, Any] = (result["expectation_config"].get("meta") or {}).get(OWN, {})
+    return own
+
+
+def _of(row: Any, shown: list[str]) -> Any:
+    return {name: row[name] for name in shown if name in row} if shown and isinstance(row, dict) else row
+
+
+def subject_of(suite: str) -> str:
+    """Give what a suite of GX's expectations is about, by its name."""
+    for first in (*_FIRST, "marts_"):
+        suite = suite.removeprefix(first)
+    return suite
 
 
 def _problem(info: dict[str, Any]) -> str:

@@ -1,13 +1,19 @@
-"""A contract as a dbt source: its comments become the descriptions that the dbt docs show."""
+"""A contract as a dbt source: its comments become the descriptions that the dbt docs show, its rules the columns' meta.
+
+What the rules say is in `field_rules`; the day checks the rows in the lake by them.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
 
 from ingest_service.contracts.contract import Column, Contract
+from ingest_service.contracts.field_rules import RULE_NAMES, field_rules, message_rules
 from ingest_service.log.records import SYSTEM_COLUMNS
 
 HEADER = "# Generated from {file} by `make proto` (python -m ingest_service.contracts.codegen). Do not edit."
@@ -51,15 +57,24 @@ def dbt_source(contract: Contract) -> str:
         f"        description: {_text(contract.doc)}",
         "        config:",
         f"          event_time: {contract.event_time}",
+        # `dbt source freshness`: when the newest row arrived.
+        "          loaded_at_field: _append_time",
         "          meta:",
         f"            plugin: {PLUGIN}",
         f"            stream: {contract.stream}",
-        "        columns:",
+        f"            contract_version: {contract.version}",
     ]
+    of_message, of_fields = message_rules(contract), field_rules(contract)
+    if of_message:
+        lines.append(f"            rules: {_flow(of_message)}")
+    lines.append("        columns:")
     for column in contract.columns:
         lines += _column(column.name, column.type, _description(column))
-        if column.personal:
-            lines += ["            config:", "              meta:", "                personal: true"]
+        meta = ["personal: true"] if column.personal else []
+        if column.name in of_fields:
+            meta.append(f"rules: {_flow(of_fields[column.name])}")
+        if meta:
+            lines += ["            config:", "              meta:", *(f"                {line}" for line in meta)]
     for field in SYSTEM_COLUMNS:
         lines += _column(field.name, field.type, _SYSTEM_DOCS[field.name].format(event_time=contract.event_time))
     return "\n".join(lines) + "\n"
@@ -98,3 +113,21 @@ def _description(column: Column) -> str:
 
 def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def _flow(rules: Mapping[str, Any]) -> str:
+    """Rules in one line, for people to read: `{not_null: true, gte: 0}`; texts as JSON."""
+    return f"{{{', '.join(f'{name}: {_value(value)}' for name, value in rules.items())}}}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _flow({_key(name): each for name, each in value.items()})
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    """A field's name, which may be a word of YAML: "on", "null"."""
+    return name if name in RULE_NAMES else _text(name)

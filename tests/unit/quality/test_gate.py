@@ -8,9 +8,9 @@ import pytest
 from quality.config import DayConfig
 from quality.data_docs import write_data_docs
 from quality.errors import CheckFailed
-from quality.gate import run_suites
+from quality.gate import Suite, run_suites
+from quality.report_page import GX_SEVERITY
 from quality.run import Run
-from quality.suites import STOP, WARN, Suite
 
 pytestmark = [
     # GX calls names that its libraries have renamed since; its release is pinned, and not ours to change.
@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:duckdb-engine doesn't yet support reflection on indices"),
 ]
 
+STOP, WARN = GX_SEVERITY["STOP"], GX_SEVERITY["WARN"]
 Check = Callable[..., dict]
 
 
@@ -48,7 +49,14 @@ def test_checks_pass_warn_and_stop(check: Check, config: DayConfig):
     # A session in another zone than UTC would see another day.
     day = e.ExpectColumnValuesToBeInSet(column="day", value_set=["2011-12-05"], severity=STOP)
 
-    assert check(unique, day) == {"verdict": "passed", "checks": 2, "warnings": []}
+    passed = check(unique, day)
+    assert (passed["verdict"], passed["checks"], passed["warnings"]) == ("passed", 2, [])
+    assert passed["results"][0] == {
+        "name": "rows.n.column_values_to_be_unique", "suite": "rows", "subject": "n", "expectation": "no value twice",
+        "severity": "STOP", "success": True, "rows": 1000, "unexpected_rows": 0, "observed": "", "sample": [],
+        "file": "",
+        "text": "rows.n.column_values_to_be_unique: expected no value twice: so in 1,000 of 1,000 rows",
+    }  # fmt: skip
 
     result = check(unique, named)
     assert (result["verdict"], result["checks"]) == ("passed with 1 warning", 2)
@@ -60,15 +68,19 @@ def test_checks_pass_warn_and_stop(check: Check, config: DayConfig):
     json.dumps(result)
 
     empty = check(e.ExpectTableRowCountToBeBetween(min_value=1, severity=WARN), query="select * from rows where false")
-    assert (empty["warnings"][0]["rows"], empty["warnings"][0]["observed"]) == (0, 0)
+    assert (empty["warnings"][0]["rows"], empty["warnings"][0]["observed"]) == (0, "0")
 
     with pytest.raises(CheckFailed) as caught:
         check(named, e.ExpectColumnValuesToBeBetween(column="n", max_value=989, severity=STOP))
     file = config.run_folder("r1") / "failed" / "rows.n.column_values_to_be_between.parquet"
     assert caught.value.checks == ["rows.n.column_values_to_be_between"]
-    assert "1 of 2 checks stop the day: rows.n.column_values_to_be_between: 10 of 1,000 rows, such as n=99" in str(
-        caught.value
-    )
+    assert (
+        "1 of 2 checks stop the day: rows.n.column_values_to_be_between: expected is at most 989; not so in 10 of "
+        "1,000 rows, such as n=99"
+    ) in str(caught.value)
+    (finding,) = caught.value.findings
+    assert (finding.rows, len(finding.sample), finding.file) == (10, 5, str(file))
+    assert [each["success"] for each in caught.value.results] == [False, False]
     assert str(file) in str(caught.value)
     # All of them, not the 20 that GX lists.
     assert duckdb.sql(f"select count(*), min(n) from read_parquet('{file}')").fetchall() == [(10, 990)]
@@ -86,7 +98,7 @@ def test_without_any_suite_nothing_is_checked_and_the_day_goes_on(config: DayCon
     with duckdb.connect(str(tmp_path / "nothing.duckdb")):
         pass
     assert run_suites(config, run, tmp_path / "nothing.duckdb", []) == {
-        "verdict": "passed", "checks": 0, "warnings": [],
+        "verdict": "passed", "checks": 0, "warnings": [], "results": [],
     }  # fmt: skip
 
 
