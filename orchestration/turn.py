@@ -43,12 +43,14 @@ class TakeTurn(BaseOperator):
             raise TaskDeferred(trigger=TurnTrigger(ticket=ticket, poll_s=TURN_POLL_S), method_name="resume")
         return self.resume(context, answer)
 
-    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on with what the turn came to."""
         if event["turn"] == "failed":
             raise AirflowFailException(event["error"])
         dates = self.asked["date"], self.asked["last_date"]
         if event["turn"] == "shared":
+            # The run report leads there.
+            context["ti"].xcom_push(key="published_by", value=event["run_id"])
             raise AirflowSkipException(f"{' to '.join(sorted(set(dates)))}: published by run {event['run_id']}")
         return {**self.asked, **{key: event[key] for key in ("run_id", "date", "last_date")}}
 
