@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import functools
+import datetime as dt
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from orchestration.pages.airflow_runs import AirflowRun, find_run
+from orchestration.pages.days import Show, count_log, list_days, take_page
 from orchestration.pages.docs_files import find_file, send_file
+from orchestration.pages.login import User, check_may_read
+from orchestration.pages.published import Warehouse
+from orchestration.pages.records import Records, Summary
+from orchestration.pages.report import make_report
+from orchestration.pages.show import PAGE_POLICY, show
 from quality.config import DayConfig
-
-if TYPE_CHECKING:
-    import jinja2
+from quality.errors import ConfigWrong, RunWrong
+from quality.run import load_run
 
 HERE = Path(__file__).parent
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
-)
+DAILY = "daily"
+"""The DAG whose readers may see the days and the runs that no DAG made."""
 # Our data docs hold their style in the page. No script runs in them: they show values from events.
 DATA_DOCS_POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
@@ -34,6 +40,9 @@ DBT_DOCS_POLICY = (
     "font-src data:; connect-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_TITLES = {401: "Not logged in", 403: "Not allowed", 404: "Nothing here", 422: "Nothing here"}
+
+log = logging.getLogger(__name__)
 
 
 def make_app() -> FastAPI:
@@ -47,10 +56,14 @@ def make_app() -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.middleware("http")(_add_headers)
+    pages = Pages()
+    app.middleware("http")(_answer)
     app.exception_handler(StarletteHTTPException)(_show_refusal)
+    app.exception_handler(RequestValidationError)(_show_unknown)
     app.get("/")(_start)
-    app.get("/days")(_days)
+    app.get("/days")(pages.days)
+    app.get("/runs/{dag_id}/{run_id:path}")(pages.airflow_run)
+    app.get("/records/{run_id}")(pages.record)
     app.get("/docs/dbt")(_to_folder)
     app.get("/docs/data")(_to_folder)
     app.get("/docs/dbt/{path:path}")(_dbt_docs)
@@ -60,19 +73,82 @@ def make_app() -> FastAPI:
     return app
 
 
-def show(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Answer with a page made from a template."""
-    base = str(request.scope.get("root_path", ""))
-    text = _templates().get_template(template).render(base=base, airflow=base.rpartition("/")[0], **values)
-    return HTMLResponse(text, status, headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"})
+class Pages:
+    """The pages made from what the runs left behind; what was read once is remembered until it changes."""
+
+    def __init__(self) -> None:
+        self._records = Records()
+        self._warehouse = Warehouse()
+
+    def days(
+        self, request: Request, user: User, show_: str = "", page: int = 1, date: str = "", dag: str = DAILY
+    ) -> Response:
+        """List the days. show_ comes as `show`; date: the page with that date."""
+        check_may_read(user, dag or DAILY)
+        config = DayConfig.from_environment()
+        chosen = request.query_params.get("show", show_)
+        published, counted = self._warehouse.read(config), count_log(config)
+        days = list_days(published, self._records.all(config), counted, dt.datetime.now(dt.UTC).date())
+        listed = take_page(days, Show(chosen) if chosen in set(Show) else Show.ALL, page, _date(date))
+        return show(
+            request, "days.html", list=listed, shows=Show, published=published, counted=counted, date=date, dag=dag
+        )
+
+    def airflow_run(self, request: Request, user: User, dag_id: str, run_id: str, record: str = "") -> Response:
+        """Report on a run of Airflow. record: which of its groups of dates; the first one otherwise."""
+        check_may_read(user, dag_id)
+        config = DayConfig.from_environment()
+        run = find_run(dag_id, run_id)
+        found = self._records.of_airflow_run(config, dag_id, run_id)
+        if not found:
+            if run is None:
+                raise HTTPException(404, f"{dag_id} has no run {run_id!r}: it may have been deleted")
+            return self._without_record(request, config, run)
+        chosen = next((each for each in found if each.run_id == record), found[0])
+        return self._report(request, config, chosen.run_id, run, found if len(found) > 1 else [])
+
+    def record(self, request: Request, user: User, run_id: str) -> Response:
+        """Report on a run by the name of its record, such as one that `tidemill day run --local` made."""
+        config = DayConfig.from_environment()
+        try:
+            options = load_run(config, run_id).options
+        except RunWrong as error:
+            raise HTTPException(404, f"There is no record of a run {run_id!r}: it may have been cleaned up") from error
+        check_may_read(user, options.dag_id or DAILY)
+        run = find_run(options.dag_id, options.dag_run_id) if options.dag_run_id else None
+        return self._report(request, config, run_id, run, [])
+
+    def _report(
+        self, request: Request, config: DayConfig, run_id: str, airflow: AirflowRun | None, others: list[Summary]
+    ) -> Response:
+        try:
+            run = load_run(config, run_id)
+        except RunWrong as error:
+            raise HTTPException(404, str(error)) from error
+        report = make_report(config, run, airflow, self._warehouse.read(config), count_log(config))
+        return show(request, "report.html", report=report, others=others)
+
+    def _without_record(self, request: Request, config: DayConfig, run: AirflowRun) -> Response:
+        names = {task.task_id.rpartition(".")[2] for task in run.tasks}
+        shared = [each for each in self._records.all(config) if each.run_id in run.published_by]
+        title, texts = "No report", []
+        if "seal" not in names:
+            texts = [f"{run.dag_id} publishes no days: its runs have no report."]
+        elif run.published_by:
+            title = "Published by another run"
+            gone = set(run.published_by) - {each.run_id for each in shared}
+            texts = [f"Its dates were published by run {name}, whose record is gone." for name in sorted(gone)]
+        elif run.is_running:
+            title, texts = "Not begun yet", ["The report begins once the run has its turn and seals its dates."]
+        elif run.state == "failed":
+            texts = ["The run ended before it sealed any date. The log of the task that failed says why."]
+        else:
+            texts = ["The record of this run is gone: the clean-up of old runs takes it, the warehouse keeps the rest."]
+        return show(request, "waiting.html", run=run, title=title, texts=texts, shared=shared)
 
 
 def _start(request: Request) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}/days")
-
-
-def _days(request: Request) -> Response:
-    return show(request, "message.html", title="Days", text="No day has been run yet.")
 
 
 def _to_folder(request: Request) -> Response:
@@ -104,34 +180,36 @@ def _nowhere(path: str) -> Response:
     raise HTTPException(404, f"There is no page {path!r} here")
 
 
-async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
+def _date(text: str) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+async def _answer(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Put the headers on every answer; what goes wrong inside is logged, and shown without its insides."""
+    try:
+        response = await call_next(request)
+    except ConfigWrong as error:
+        response = show(request, "message.html", 500, title="Not set up", text=str(error))
+    except Exception:
+        log.exception("%s could not be shown", request.url.path)
+        text = "The page could not be made. The log of Airflow's API server says why."
+        response = show(request, "message.html", 500, title="It did not work", text=text)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["X-Frame-Options"] = "SAMEORIGIN"
     response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 
-def _show_refusal(request: Request, error: Exception) -> Response:
+def _show_refusal(request: Request, error: Any) -> Response:
     """Show what went wrong as a page: whoever sees it is a person in front of a frame."""
-    assert isinstance(error, StarletteHTTPException)
-    titles = {401: "Not logged in", 403: "Not allowed", 404: "Nothing here"}
     text = "Log in to Airflow, then open this page again." if error.status_code == 401 else str(error.detail)
-    return show(
-        request, "message.html", error.status_code, title=titles.get(error.status_code, "It did not work"), text=text
-    )
+    title = _TITLES.get(error.status_code, "It did not work")
+    return show(request, "message.html", error.status_code, title=title, text=text)
 
 
-@functools.cache
-def _templates() -> jinja2.Environment:
-    """Give the templates; whatever they are given is escaped."""
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+def _show_unknown(request: Request, error: Any) -> Response:
+    del error
+    return show(request, "message.html", 422, title=_TITLES[422], text="The address of this page is not right.")
