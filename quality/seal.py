@@ -116,9 +116,10 @@ def _seal_stream(client: Client, stream: str, first: dt.date, last: dt.date, *, 
 
 
 def counts_of(status: StreamStatus) -> dict[str, Any]:
-    """Give what a stream's log has counted, fit for JSON."""
+    """Give what a stream's log has counted, fit for JSON, and the version of the contract in force."""
     by_date = {str(date): rows for date, rows in status.counts.appended_by_date.items()}
-    return {**dataclasses.asdict(status.counts), "appended_by_date": by_date}
+    counts = {**dataclasses.asdict(status.counts), "appended_by_date": by_date}
+    return {**counts, "contract_version": status.contract_version}
 
 
 def _has_passed(date: dt.date) -> bool:

@@ -153,7 +153,7 @@ def test_every_stage_tells_what_it_did(shop: Shop, published: dict[str, dict]):
     assert "order_lines: lake rows 400 = stg_order_lines 400 + filtered 0 = 400" in balance
     assert published["check_sources"]["verdict"].startswith("passed with")
     warned = {warning["name"] for warning in published["check_sources"]["warnings"]}
-    assert "source_order_lines.customer_id.column_values_to_not_be_null" in warned
+    assert "source_order_lines.customer_id_has_a_value" in warned
     built = published["build"]
     assert list(built) == ["staging", "intermediate", "marts", "live"]
     assert built["staging"]["models"]["stg_order_lines"]["rows"] == 400
@@ -287,7 +287,7 @@ def test_a_difference_is_named_and_nothing_is_published(shop: Shop, both_dates: 
         day.check_marts(shop.config, "broken")
     with duckdb.connect(str(shop.config.work_copy("broken"))) as connection:
         connection.execute("insert into stg_order_lines select * from stg_order_lines where _offset = 8")
-    with pytest.raises(CheckFailed, match=r"marts_totals.revenue,order_revenue.column_pair_values_to_be_equal: 1 of 1"):
+    with pytest.raises(CheckFailed, match=r"marts_totals.fct_orders_has_all_revenue: expected .*; not so in 1 of 1"):
         day.check_marts(shop.config, "broken")
     with pytest.raises(RunWrong, match="check_marts"):
         day.publish(shop.config, "broken")

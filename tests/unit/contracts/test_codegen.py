@@ -111,13 +111,22 @@ def test_a_dbt_source_says_what_the_contract_says(contract: Contract) -> None:
     (source,) = document["sources"]
     (table,) = source["tables"]
     assert (source["name"], table["name"]) == ("events", "order_lines")
-    assert table["config"] == {"event_time": "invoiced_at", "meta": {"plugin": "lake", "stream": "order_lines"}}
+    assert table["config"] == {
+        "event_time": "invoiced_at",
+        "loaded_at_field": "_append_time",
+        "meta": {"plugin": "lake", "stream": "order_lines", "contract_version": 1},
+    }
     types = {column["name"]: column["data_type"] for column in table["columns"]}
     assert list(types)[:9] == contract.schema.names
     assert list(types)[9:] == ["_partition", "_offset", "_append_time", "event_date"]
     assert types["unit_price"] == "DECIMAL(12,3)"
     assert types["invoiced_at"] == types["_append_time"] == "TIMESTAMP WITH TIME ZONE"
     assert all(column["description"] for column in table["columns"])
+    rules = {column["name"]: column.get("config", {}).get("meta", {}).get("rules") for column in table["columns"]}
+    assert rules["event_id"] == {"not_null": True, "min_len": 1, "max_len": 64, "unique": True}
+    assert rules["quantity"] == {"not_null": True, "gte": -1_000_000, "lte": 1_000_000, "not_in": [0]}
+    assert rules["description"] == {"max_len": 200}
+    assert rules["_offset"] is None
 
 
 def test_no_comment_breaks_a_dbt_source(write_protos: Callable[..., Path], proto_text: Callable[..., str]) -> None:
