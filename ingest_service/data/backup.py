@@ -5,7 +5,7 @@ the log, and the contracts, which may be newer than the rows but never older, af
 
     1 keep the log's segments where they are
     2 live views, at one transaction of their store
-    3 warehouse: the published file
+    3 warehouse: the published file; which files were imported
     4 lake, each table at one Delta version
     5 log, each up to the last whole frame of its last segment
     6 contracts, keys
@@ -155,6 +155,11 @@ class _Backup:
         for file in (self._folder.live_manifest, self._folder.live_manifest_mark):
             self._copier.take_if_there(file)
         self._copier.take_if_there(self._folder.warehouse)  # 3
+        for path in _files_below(self._folder.imported):
+            if path.suffix == ".json":
+                # Replaced as a whole, now and then.
+                with contextlib.suppress(FileNotFoundError):
+                    self._copier.take(path)
         places = self._folder.logs()
         lakes = {stream: self._take_lake(stream) for stream in sorted({place.stream for place in places})}  # 4
         for place in places:  # 5

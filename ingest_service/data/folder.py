@@ -82,6 +82,11 @@ class DataFolder:
         return self.root / "warehouse" / "warehouse.duckdb"
 
     @property
+    def imported(self) -> Path:
+        """Which files were imported from a landing folder (`quality/landing_ledger.py`)."""
+        return self.root / "landing" / "ledger"
+
+    @property
     def contracts(self) -> Path:
         """The contracts in force, and those before them."""
         return self.root / "contracts"

@@ -31,6 +31,8 @@ _PARTS = (
     ("contracts", "contracts"),
     ("runs", "runs"),
     ("docs", "docs"),
+    ("alerts", "alerts"),
+    ("imported files' ledger", "landing"),
     ("Airflow's database", "airflow/postgres"),
     ("Airflow", "airflow"),
     ("logs", "logs"),

@@ -213,6 +213,9 @@ def test_alerts_and_leftovers_go_when_they_are_old(config: DayConfig) -> None:
 def test_backups_are_made_and_the_oldest_removed(config: DayConfig, tmp_path: Path) -> None:
     send(config, 0)
     target = tmp_path / "backups"
+    known = Path("landing", "ledger", "order_lines", f"{'0a' * 32}.json")
+    (config.data / known).parent.mkdir(parents=True)
+    (config.data / known).write_text("{}")
     assert "TIDEMILL_BACKUP is not set" in upkeep.backup(config, UpkeepSettings())["skipped"]
     settings = UpkeepSettings(backup=target, backups=2)
     for name in ("2020-01-01T00-00-00Z", "2020-01-02T00-00-00Z", "2020-01-03T00-00-00Z"):
@@ -225,6 +228,8 @@ def test_backups_are_made_and_the_oldest_removed(config: DayConfig, tmp_path: Pa
         ["LOCK", "2020-01-03T00-00-00Z", Path(result["path"]).name, "mine"]
     )
     assert result["linked_bytes"] > 0
+    # Without it, files would be imported again after a restore.
+    assert (Path(result["path"]) / known).read_text() == "{}"
     check = [sys.executable, "-m", "ingest_service.data", "verify", "--data", result["path"]]
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
     with pytest.raises(UpkeepFailed, match="outside of the data folder"):
