@@ -161,9 +161,14 @@ def _ask_tool(proto: Path, how: str) -> list[_Line]:
     return lines
 
 
-def _run_tool(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def require_tools(command: str) -> None:
+    """Raise MissingExtra where what reads contracts is not installed; `command` is who needs it."""
     if importlib.util.find_spec("ingest_service") is None or importlib.util.find_spec("grpc_tools") is None:
-        raise MissingExtra("tidemill contract", "service")
+        raise MissingExtra(command, "service")
+
+
+def _run_tool(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    require_tools("tidemill contract")
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
 

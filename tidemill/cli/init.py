@@ -12,7 +12,7 @@ from rich.markup import escape
 
 import tidemill
 from tidemill.cli import options
-from tidemill.cli.contract import generate_from_contracts
+from tidemill.cli.contract import generate_from_contracts, require_tools
 from tidemill.cli.output import console, print_json
 from tidemill.local.names import check_domain, check_name, message_name, project_name, singular
 from tidemill.local.templates import Files, fragment, listed, rendered, shared_files, write_files
@@ -44,7 +44,11 @@ def init(folder: Path, *, stream: str, domain: str | None, force: bool, as_json:
     check_name("a stream", stream)
     domain = check_domain(domain or stream, place)
     _check_folder(folder, force=force)
-    written = write_files(place, _files(place, stream, domain), keep=True)
+    require_tools("tidemill init")
+    files = _files(place, stream, domain)
+    if any(Path(path).stem == stream and path.startswith("dbt_project/models/") for path in files):
+        raise click.ClickException(f"every project has a model {stream}: choose another name for the stream")
+    written = write_files(place, files, keep=True)
     generated = sorted(generate_from_contracts(place)["changes"])
     steps = _next_steps(folder, stream)
     if as_json:

@@ -13,6 +13,7 @@ from tidemill.local.errors import NameRefused
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _FOLDERS = {"dags", "dbt_project", "proto", "suites", "tests"}
 """The project's own folders: a stub package beside them may not have their names."""
+_OURS = {"ingest_service", "orchestration", "quality", "tidemill"}
 
 
 def check_name(what: str, name: str) -> str:
@@ -41,7 +42,9 @@ def check_domain(name: str, project: Path) -> str:
         taken = "a folder of the project itself"
     elif name in sys.stdlib_module_names:
         taken = "a module of Python itself"
-    elif (place := _package(name)) is not None and not place.is_relative_to(project.resolve()):
+    elif name in _OURS:
+        taken = "a package of Tidemill"
+    elif (place := _package(name)) is not None and not _is_here(place, project):
         taken = f"a package that is installed ({place})"
     if taken:
         raise NameRefused(
@@ -84,6 +87,13 @@ def _words_of_sql() -> set[str]:
     with duckdb.connect() as duck:
         found = duck.execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'")
         return {name for (name,) in found.fetchall()}
+
+
+def _is_here(place: Path, project: Path) -> bool:
+    """Whether a package is the project's own, or found only because of the folder that Python was started in."""
+    started_in = Path.cwd().resolve()
+    only_here = place.is_relative_to(started_in) and not place.is_relative_to(Path(sys.prefix).resolve())
+    return only_here or place.is_relative_to(project.resolve())
 
 
 def _package(name: str) -> Path | None:

@@ -40,6 +40,7 @@ def content(folder: Path) -> dict[str, bytes]:
         (("init", "shop", "--stream", "Page Views"), 1, "such as page_views"),
         (("init", "shop", "--stream", "select"), 1, "is a word of SQL"),
         (("init", "shop", "--domain", "json"), 1, "choose another one with --domain"),
+        (("init", "shop", "--stream", "alerts"), 1, "every project has a model alerts"),
         (("new", "stream", "payments"), 1, "no Tidemill project in"),
     ],
 )
@@ -147,7 +148,7 @@ class TestInAProject:
             (("model", "refunds"), "which layer is refunds of?"),
             (
                 ("model", "fct_refunds", "--from", "nowhere"),
-                "there is no model nowhere; --from takes one of: fct_daily",
+                "there is no model nowhere; --from takes one of: alerts, ",
             ),
             (("model", "fct_daily_payments"), "the warehouse has a fct_daily_payments already"),
             (("suite", "x"), "what is it about?"),

@@ -48,8 +48,8 @@ def test_a_name_is_refused_in_one_line(name: str, said: str) -> None:
         ("tests", "a folder of the project itself"),
         ("json", "a module of Python itself"),
         ("google", "a package that is installed"),
-        ("tidemill", "a package that is installed"),
-        ("quality", "a package that is installed"),
+        ("tidemill", "a package of Tidemill"),
+        ("quality", "a package of Tidemill"),
     ],
 )
 def test_a_domain_that_would_hide_a_package_is_refused(tmp_path: Path, name: str, said: str) -> None:
@@ -64,6 +64,8 @@ def test_a_projects_own_package_is_its_domain(tmp_path: Path, monkeypatch: pytes
     assert check_domain("web_shop", tmp_path) == "web_shop"
     with pytest.raises(NameRefused, match="web_shop"):
         check_domain("web_shop", tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    assert check_domain("web_shop", tmp_path / "other") == "web_shop", "found only because Python was started here"
 
 
 @pytest.mark.parametrize(
