@@ -72,12 +72,17 @@ def load_live_models(config: DayConfig, run: Run) -> dict[str, LiveModel]:
 
 def applied_seeds(config: DayConfig) -> dict[str, str]:
     """Give the seeds' texts that a service of this data folder has, by name; none when it runs elsewhere."""
+    return {name: node["tidemill_content"] for name, node in applied_seed_nodes(config).items()}
+
+
+def applied_seed_nodes(config: DayConfig) -> dict[str, dict[str, Any]]:
+    """Give the seeds' nodes in the manifest of a service of this data folder, by name; none when it runs elsewhere."""
     file = config.data / "live" / "manifest.json"
     try:
         nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"].values()
     except (OSError, ValueError, KeyError):
         return {}
-    return {node["name"]: node["tidemill_content"] for node in nodes if "tidemill_content" in node}
+    return {node.get("alias") or node["name"]: node for node in nodes if "tidemill_content" in node}
 
 
 def _file(config: DayConfig, run: Run) -> Path:
@@ -92,8 +97,8 @@ def _model(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> LiveModel:
         table=_table(node),
         sql=node["compiled_code"],
         by_day=node["config"]["materialized"] == "incremental",
-        seeds={seed["name"]: seed["tidemill_content"] for seed in seeds},
-        tables={seed["name"]: _table(seed) for seed in seeds},
+        seeds={seed.get("alias") or seed["name"]: seed["tidemill_content"] for seed in seeds},
+        tables={seed.get("alias") or seed["name"]: _table(seed) for seed in seeds},
     )
 
 

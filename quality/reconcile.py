@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tidemill.lake import identifier, literal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ROW = "(row)"
 """Stands for the column where only one side has the row, or one has it more than once."""
+COLUMNS = "(columns)"
+"""Stands for the column where the sides do not have the same ones."""
 DIFFERENCES_MAX = 1_000
 """How many differences of a view are listed; all are counted."""
 BOUND_SLACK = 1e-9
@@ -39,6 +42,7 @@ class Difference:
     group: the other columns that identify the row, such as "country=France".
     bounds: of an approximate quantile, between which two values live had to lie; `difference` is by how much it does
     not, and batch, an approximation of its own, is shown only.
+    cause: why they differ, where that has been proved (`quality.causes`); empty where it has not.
     """
 
     view: str
@@ -49,6 +53,7 @@ class Difference:
     batch: str
     difference: str
     bounds: str = ""
+    cause: str = ""
 
     def __str__(self) -> str:
         where = ", ".join(part for part in (f"{self.window} UTC" if self.window else "", self.group) if part)
@@ -63,7 +68,7 @@ class Comparison:
 
     `differences` lists the first DIFFERENCES_MAX, by window; `difference_count` counts all.
     expired: which windows of the dates were not compared, as they have left the live table; "": none.
-    compared: False: all of them have.
+    compared: False: all of them have. explained: how many of the differences have a cause; causes: by cause.
     """
 
     view: str
@@ -74,6 +79,14 @@ class Comparison:
     differences: tuple[Difference, ...]
     expired: str = ""
     compared: bool = True
+    explained: int = 0
+    causes: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def unexplained(self) -> int:
+        """The differences without a cause."""
+        return self.difference_count - self.explained
 
 
 def compare_view(

@@ -14,11 +14,12 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quality.causes import UNEXPLAINED, CannotRun, explain, rows_by_definition
 from quality.config import DayConfig
-from quality.errors import LakeFailed, ReconciliationFailed, ServiceFailed
+from quality.errors import Finding, LakeFailed, ReconciliationFailed, ServiceFailed
 from quality.files import write_atomically
 from quality.lake import pinned_query
-from quality.live_models import LiveModel, applied_seeds, load_live_models
+from quality.live_models import LiveModel, applied_seed_nodes, applied_seeds, load_live_models
 from quality.reconcile import Comparison, compare_view, expiry, has_expired
 from quality.run import Run
 from quality.sealed_copy import NotComparable, SealedCopies
@@ -26,6 +27,8 @@ from quality.service import connected
 from tidemill.lake import identifier, literal
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tidemill import Client, ViewStatus
 
 SHOWN_MAX = 5
@@ -54,7 +57,7 @@ def compare_views(config: DayConfig, run: Run) -> dict[str, Any]:
                 failures.append(error)
         unseen = streams_unseen(config, run, connection, comparisons)
     _write(config, run, comparisons, failures)
-    result = judge(run, comparisons, failures, unseen)
+    result = judge(run, comparisons, failures, unseen, str(report_file(config, run.run_id)))
     for name, definition in comparing.definitions.items():
         result["views"][name]["definition_hash"] = definition
     return result
@@ -62,7 +65,8 @@ def compare_views(config: DayConfig, run: Run) -> dict[str, Any]:
 
 def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
     """Tell the service which views' copies agreed; ServiceFailed, retryable, when it cannot be told. Idempotent."""
-    agreed = [name for name, view in result["views"].items() if view["compared"]]
+    # Of a view that follows another definition than was published, old windows stay: batch does not have them.
+    agreed = [name for name, view in result["views"].items() if view["compared"] and not view["explained"]]
     try:
         with connected(config) as client:
             for name in agreed:
@@ -94,18 +98,23 @@ def report_file(config: DayConfig, run_id: str) -> Path:
 
 
 def judge(
-    run: Run, comparisons: list[Comparison], failures: list[NotComparable], unseen: Collection[str] = ()
+    run: Run,
+    comparisons: list[Comparison],
+    failures: list[NotComparable],
+    unseen: Collection[str] = (),
+    report: str = "",
 ) -> dict[str, Any]:
-    """Give the result of comparisons that agree; raise ReconciliationFailed for all others.
+    """Give the result of comparisons that agree, or of which each difference has a cause; else ReconciliationFailed.
 
-    unseen: streams that have rows of the dates, and of which no window was compared.
+    unseen: streams that have rows of the dates, and of which no window was compared. report: the file that has all.
     """
     differences = [text for each in comparisons for text in _difference_texts(each)]
     texts = [str(failure) for failure in failures] + _unseen_texts(run, comparisons, failures, unseen) + differences
     if texts:
-        views = [each.view for each in comparisons if each.difference_count]
+        views = [each.view for each in comparisons if each.unexplained]
         only_time = all(failure.retryable for failure in failures) and len(texts) == len(failures)
-        raise ReconciliationFailed("; ".join(texts), views, retryable=only_time)
+        findings = [_finding(each, report) for each in comparisons if each.unexplained]
+        raise ReconciliationFailed("; ".join(texts), views, retryable=only_time, findings=findings)
     return {
         "views": {
             each.view: {
@@ -114,7 +123,9 @@ def judge(
                 "windows": each.windows_compared,
                 "rows": each.rows_compared,
                 "differences": each.difference_count,
-                "note": each.expired,
+                "explained": each.explained,
+                "causes": dict(each.causes),
+                "note": "; ".join(filter(None, (each.expired, each.note))),
             }
             for each in comparisons
         },
@@ -146,20 +157,47 @@ class _Comparing:
                 "project (tidemill view apply), and it is one no more"
             )
         view, copy = self._copies.take(name)
-        if not model.is_defined_as(view, self._seeds):
-            raise NotComparable(
-                f"{name} follows another definition than was built: apply the project (tidemill view apply) if it is "
-                "newer, or run the day again from dbt on if it is older; then reconcile"
-            )
         self.definitions[name] = view.definition_hash
         if copy is None:
             note = expiry(view, run.first, run.end)
             return Comparison(name, view.stream, 0, 0, 0, (), note, compared=False)
-        bounds = self._bounds(view, model)
-        return compare_view(self._connection, view, copy, model.table, run.first, run.end, bounds)
+        if model.is_defined_as(view, self._seeds):
+            bounds = self._bounds(view, model, whole=False)
+            return compare_view(self._connection, view, copy, model.table, run.first, run.end, bounds)
+        return self._by_own_definition(view, model, copy)
 
-    def _bounds(self, view: ViewStatus, model: LiveModel) -> str:
-        """Give the query for the bounds of approximate quantiles, and make the relations that it reads."""
+    def _by_own_definition(self, view: ViewStatus, model: LiveModel, copy: pa.Table) -> Comparison:
+        """Compare a view of another definition than was built: with what its own gives, then with the model."""
+        run, pin = self._run, self._run.streams[view.stream]
+        rows = pinned_query(self._config, view.stream, pin, pin.seal_offset)
+        nodes = applied_seed_nodes(self._config)
+        try:
+            own = rows_by_definition(view.sql, rows, nodes, model.tables, self._config.work_copy(run.run_id))
+        except CannotRun as error:
+            raise NotComparable(
+                f"{view.view} follows another definition than was built, and that one cannot be run here ({error}): "
+                "apply the project (tidemill view apply) if it is newer, or run the day again from dbt on if it is "
+                "older; then reconcile"
+            ) from error
+        bounds = self._bounds(view, model, whole=True)
+        dates = run.first, run.end
+        self._connection.register("by_own_definition", own)
+        try:
+            first = compare_view(self._connection, view, copy, "by_own_definition", *dates, bounds)
+        finally:
+            self._connection.unregister("by_own_definition")
+        described = self._connection.execute(f"describe select * from {model.table}").fetchall()
+        built = {str(name): str(kind) for name, kind, *_ in described}
+        live = {column.name: column.type for column in view.columns}
+        batch = compare_view(self._connection, view, copy, model.table, *dates, bounds) if live == built else None
+        as_texts = tuple([f"{name} {kind}" for name, kind in columns.items()] for columns in (live, built))
+        return explain(first, batch, (as_texts[0], as_texts[1]))
+
+    def _bounds(self, view: ViewStatus, model: LiveModel, *, whole: bool) -> str:
+        """Give the query for the bounds of approximate quantiles, and make the relations that it reads.
+
+        whole: from all rows below the seal, whatever their date.
+        """
         if not any(column.rank_error for column in view.columns):
             return ""
         if not view.bounds_sql:
@@ -167,7 +205,7 @@ class _Comparing:
         pin = self._run.streams[view.stream]
         rows = pinned_query(self._config, view.stream, pin, pin.seal_offset)
         # Only where the windows lie within a day do they have rows of no other dates.
-        dates = _of_dates(self._run) if model.by_day else "true"
+        dates = _of_dates(self._run) if model.by_day and not whole else "true"
         self._connection.execute(f"create or replace temp view tidemill_batch as select * from ({rows}) where {dates}")
         for seed, table in model.tables.items():
             relation = identifier(f"tidemill_seed_{seed}")
@@ -235,10 +273,19 @@ def _unseen_texts(
     return texts
 
 
+def _finding(comparison: Comparison, report: str) -> Finding:
+    sample = tuple(str(each) for each in comparison.differences if not each.cause)[:SHOWN_MAX]
+    message = f"{comparison.unexplained:,} differences between live and batch that have no cause"
+    return Finding(comparison.view, message, comparison.unexplained, sample, report)
+
+
 def _difference_texts(comparison: Comparison) -> list[str]:
-    shown = [f"UNEXPLAINED: {difference}" for difference in comparison.differences[:SHOWN_MAX]]
-    if comparison.difference_count > len(shown):
-        shown.append(f"and {comparison.difference_count - len(shown):,} more in {comparison.view}")
+    found = [each for each in comparison.differences if not each.cause]
+    shown = [f"{UNEXPLAINED}: {difference}" for difference in found[:SHOWN_MAX]]
+    if comparison.unexplained > len(shown):
+        shown.append(f"and {comparison.unexplained - len(shown):,} more in {comparison.view}")
+    if shown and comparison.note:
+        shown.append(f"{comparison.view}: {comparison.note}")
     return shown
 
 

@@ -31,11 +31,12 @@ def test_comparisons_that_agree_are_the_result():
     assert result == {
         "views": {
             "sales": {
-                "stream": "order_lines", "compared": True, "windows": 3, "rows": 3, "differences": 0, "note": ""
+                "stream": "order_lines", "compared": True, "windows": 3, "rows": 3, "differences": 0, "explained": 0,
+                "causes": {}, "note": "",
             },
             "bursts": {
                 "stream": "order_lines", "compared": False, "windows": 0, "rows": 0, "differences": 0,
-                "note": "all have left the live table",
+                "explained": 0, "causes": {}, "note": "all have left the live table",
             },
         },
         "note": "",
