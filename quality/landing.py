@@ -46,6 +46,8 @@ SETTLE_S = 5.0
 """A file is ready when it was the same in two looks that are so far apart, s."""
 HALF_WRITTEN_S = 600.0
 """A file that is cut short is being written still, until it has been the same for so long, s."""
+FILES_MAX = 500
+"""How many files a look gives at the most, those that have lain there longest: each becomes a task."""
 DATES_MAX = 1_000
 """How many dates a result lists, those with the most rows."""
 
@@ -76,7 +78,7 @@ def look(config: DayConfig, folder: LandingFolder | None = None, clock: Clock = 
     except OSError as error:
         raise ConfigWrong(f"TIDEMILL_LANDING: {landing.url} cannot be read: {error}") from error
     ledger.keep_looks(seen)
-    return ready
+    return sorted(ready, key=lambda file: (file["modified_ns"], file["stream"], file["name"]))[:FILES_MAX]
 
 
 def take(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +90,43 @@ def test_asyncio_asks_the_same(ingest: Any) -> None:
         send(tm, 4, 4)
     done = asyncio.run(run())
     assert (done.compacted, done.deleted_files, done.kept_files) == ((AT.date(),), 2, 0)
+
+
+def test_killed_in_the_middle_nothing_that_is_needed_is_lost(ingest: Any) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    pins: dict[int, int] = {}
+    uri = ""
+    sent = 0
+    pause = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(4):
+            with tidemill.connect(ingest.address) as tm:
+                for _ in range(4):
+                    export = send(tm, sent, 10)
+                    sent, uri = sent + 10, export.lake_uri
+                    if chance.random() < 0.5:
+                        pins[export.lake_version] = export.lake_offset
+            upkeep = threads.submit(maintain_quietly, ingest.address, list(pins))
+            # No event tells that it is in the middle: at any moment, also before and after.
+            pause.wait(chance.uniform(0, 0.3))
+            ingest.kill()
+            upkeep.result(60)
+            ingest.start()
+            for version, offset in pins.items():
+                assert rows(uri, version) == list(range(offset)), f"seed {seed}, version {version}"
+            assert rows(uri) == list(range(sent)), f"seed {seed}"
+    with tidemill.connect(ingest.address) as tm:
+        done = tm.maintain_lake("order_lines", keep_versions=list(pins), min_age_s=0)
+    assert done.missing_versions == (), f"seed {seed}"
+    needed = {file for version in [*pins, None] for file in DeltaTable(uri, version=version).file_uris()}
+    there = {str(path) for path in Path(uri).rglob("*.parquet") if "_delta_log" not in path.parts}
+    assert there == needed, f"seed {seed}"
+    assert rows(uri) == list(range(sent)), f"seed {seed}"
+
+
+def maintain_quietly(address: str, pins: list[int]) -> None:
+    """Upkeep whose service may be killed."""
+    with contextlib.suppress(tidemill.ServiceError), tidemill.connect(address) as tm:
+        tm.maintain_lake("order_lines", keep_versions=pins, min_age_s=0)

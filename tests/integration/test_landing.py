@@ -226,7 +226,7 @@ def test_a_stream_that_there_is_not_and_a_file_beside_the_streams(here: Landing)
     (here.root / "sales").mkdir()
     pq.write_table(lines(0, 2), here.root / "sales" / "a.parquet")
     pq.write_table(lines(0, 2), here.root / "b.parquet")
-    beside, unknown = here.ready()
+    unknown, beside = here.ready()
     with pytest.raises(LandingFailed, match="in the folder of its stream, such as order_lines/; came one beside them"):
         here.take(beside)
     with pytest.raises(LandingFailed, match=r"sales.*order_lines"):
@@ -276,6 +276,14 @@ def test_a_file_waits_until_it_is_the_same_in_two_looks(here: Landing) -> None:
     (result,) = here.take_all()
     assert result["appended"] == 4
     assert here.take(file)["state"] == "gone"
+
+
+def test_a_look_gives_some_files_those_that_lie_there_longest(here: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landing, "FILES_MAX", 2)
+    for number, name in enumerate(("c", "a", "b")):
+        (here.stream / f"{name}.csv").write_text("event_id\n")
+        os.utime(here.stream / f"{name}.csv", (1000 + number, 1000 + number))
+    assert [file["name"] for file in here.ready()] == ["c.csv", "a.csv"]
 
 
 @pytest.mark.parametrize("name", ["a.parquet.part", ".a.parquet.x7", "a.parquet.tmp", "_SUCCESS", "import.yml"])
