@@ -84,7 +84,7 @@ def _read(config: DayConfig) -> Published:
             for each in publications(config)
         )
         rows: dict[dt.date, dict[str, int]] = {}
-        for stream, date, _, count, *_ in published_dates(config):
+        for stream, date, _, _, count in published_dates(config):
             rows.setdefault(date, {})[stream] = int(count)
     except (duckdb.Error, OSError) as error:
         return Published(problem=f"{config.warehouse} cannot be read: {' '.join(str(error).split())}")
