@@ -7,6 +7,7 @@ is waited for the new ones, whose rebuild makes the copy of each seal anew.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,10 +18,13 @@ from quality.run import Run
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tidemill import Client, ViewStatus
+    from tidemill import Client, RequestRefused, ViewStatus
 
 REBUILD_WAIT_S = 600.0
 """How long a run waits for views that are being made anew, in all, in seconds; then it fails, and may be repeated."""
+PART_ROWS = 250_000
+"""How many rows of a copy are asked for at once, when it is more than one answer holds."""
+_TOO_LARGE = "MiB, more than"
 _POLL_S = 1.0
 _SEALED_WAIT_S_MAX = 300.0  # the longest that the service lets a query wait
 _TAKE_ATTEMPTS = 5
@@ -113,12 +117,69 @@ class SealedCopies:
         try:
             # A view that was made anew has a long way to the seal; one that follows is there at once.
             wait_s = min(max(self._deadline_s - self._now_s(), 1.0), _SEALED_WAIT_S_MAX)
-            return self._client.view(status.view).sealed(run.first, run.last, seal_offset, wait_s=wait_s)
+            ask = functools.partial(
+                self._client.view(status.view).sealed, run.first, run.last, seal_offset, wait_s=wait_s
+            )
+            try:
+                return ask()
+            except RequestRefused as error:
+                if not _is_too_large(error):
+                    raise
+            return _by_parts(ask, status)
         except (NotFound, RequestRefused) as error:
             raise NotComparable(
                 f"{status.view}: its copy of the seal at offset {seal_offset:,} cannot be had: {error}. If there is "
                 "none, the view was made anew from a log without the seal's record: run the day again from seal on"
             ) from error
+
+
+def _is_too_large(error: RequestRefused) -> bool:
+    return _TOO_LARGE in str(error)
+
+
+def _by_parts(ask: Callable[..., pa.Table], status: ViewStatus) -> pa.Table:
+    """Read a copy that is more than one answer holds, part by part, by the order of one of its group's columns.
+
+    A part that is full may have only some of the rows of its last value: those are left to the next one, which begins
+    with that value. Rows without a value come last.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tidemill import RequestRefused
+
+    column = _paging_column(status)
+    parts: list[pa.Table] = []
+    rows = PART_ROWS
+    condition: tuple[str, str, object] = (column, "!=", None)
+    while True:
+        try:
+            part = ask(where=[condition], order_by=column, limit=rows)
+        except RequestRefused as error:
+            if not _is_too_large(error) or rows <= 1:
+                raise
+            rows //= 2
+            continue
+        if part.num_rows < rows:
+            return pa.concat_tables([*parts, part, ask(where=[(column, "=", None)])])
+        last = part[column][-1]
+        whole = part.filter(pc.not_equal(part[column], last))
+        if whole.num_rows:
+            parts.append(whole)
+            condition = (column, ">=", last.as_py())
+        else:
+            # All of one value, and perhaps not all that have it.
+            rows *= 2
+
+
+def _paging_column(status: ViewStatus) -> str:
+    """Give the group's column that has most values: the one that says when, or a number, or the first."""
+    if status.window_column and status.window_column in status.group_columns:
+        return status.window_column
+    kinds = {column.name: column.type for column in status.columns}
+    exact = [name for name in status.group_columns if "FLOAT" not in kinds[name] and "DOUBLE" not in kinds[name]]
+    numbers = [name for name in exact if "INT" in kinds[name]]
+    return (numbers or exact or list(status.group_columns))[0]
 
 
 def _what_rows_are_of(status: ViewStatus) -> tuple[object, ...]:

@@ -54,10 +54,21 @@ class AsyncView:
         )  # fmt: skip
 
     async def sealed(
-        self, first_date: dt.date, last_date: dt.date, seal_offset: int, *, wait_s: float = 60.0
+        self,
+        first_date: dt.date,
+        last_date: dt.date,
+        seal_offset: int,
+        *,
+        wait_s: float = 60.0,
+        where: Iterable[Condition] = (),
+        order_by: str | Sequence[str] = (),
+        limit: int = 0,
     ) -> pa.Table:
         """The rows as they were copied when these dates were sealed; see `View.sealed`."""
-        return await self._threads.run(self._view.sealed, first_date, last_date, seal_offset, wait_s=wait_s)
+        return await self._threads.run(
+            self._view.sealed, first_date, last_date, seal_offset, wait_s=wait_s, where=where, order_by=order_by,
+            limit=limit,
+        )  # fmt: skip
 
     def watch(
         self,

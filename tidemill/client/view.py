@@ -132,10 +132,21 @@ class View:
         )
         return ViewRows(self._call(request, self._connection.timeout_s + wait_s))
 
-    def sealed(self, first_date: dt.date, last_date: dt.date, seal_offset: int, *, wait_s: float = 60.0) -> pa.Table:
+    def sealed(
+        self,
+        first_date: dt.date,
+        last_date: dt.date,
+        seal_offset: int,
+        *,
+        wait_s: float = 60.0,
+        where: Iterable[Condition] = (),
+        order_by: str | Sequence[str] = (),
+        limit: int = 0,
+    ) -> pa.Table:
         """The rows as they were copied when these dates were sealed at `seal_offset`, as an Arrow table.
 
-        Waits up to `wait_s` seconds for the view to reach the seal. Raises NotFound without such a copy.
+        Waits up to `wait_s` seconds for the view to reach the seal. where, order_by, limit: as for `query`, to read a
+        large copy part by part. Raises NotFound without such a copy, RequestRefused for more than 64 MiB.
         """
         import_pyarrow("sealed")
         request = views_pb2.QueryViewRequest(
@@ -143,6 +154,9 @@ class View:
             sealed_date=str(first_date),
             sealed_last_date=str(last_date),
             seal_offset=seal_offset,
+            filters=_filters(where, {}),
+            order_by=[order_by] if isinstance(order_by, str) else list(order_by),
+            limit=limit,
             after_offset=seal_offset,
             wait_ms=max(1, round(wait_s * 1000)),
             format=views_pb2.ROW_FORMAT_ARROW,

@@ -2,12 +2,14 @@
 
 import dataclasses
 import datetime as dt
+import random
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from quality.run import Pin, Run
-from quality.sealed_copy import NotComparable, SealedCopies
+from quality.sealed_copy import NotComparable, SealedCopies, _by_parts
 from tidemill import NotFound, RequestRefused, ServiceBusy, TidemillError, ViewColumn, ViewState, ViewStatus
 
 RUN = Run("r1", "2011-12-05", "2011-12-06", {"payments": Pin(40, "", 0, 40, {})})
@@ -132,3 +134,46 @@ def test_no_copy_is_asked_for_where_all_windows_have_left():
 def test_a_view_that_is_behind_stays_the_services_own_retryable_error():
     with pytest.raises(ServiceBusy):
         Service(FOLLOWING, copy=ServiceBusy("behind", "DEADLINE_EXCEEDED")).take()
+
+
+class LargeCopies:
+    """A view whose copy is answered by at most so many rows at once; sorts and filters as the service does."""
+
+    def __init__(self, rows: pa.Table, rows_max: int) -> None:
+        self._rows = rows
+        self._rows_max = rows_max
+        self.answers = 0
+
+    def sealed(self, where: list = (), order_by: str = "", limit: int = 0) -> pa.Table:
+        rows = self._rows
+        for column, operator, value in where:
+            values = rows[column]
+            if value is None:
+                rows = rows.filter(values.is_valid() if operator == "!=" else values.is_null())
+            else:
+                rows = rows.filter(pc.greater_equal(values, value))
+        if order_by:
+            rows = rows.sort_by(order_by)
+        rows = rows.slice(0, limit or rows.num_rows)
+        if rows.num_rows > self._rows_max:
+            raise RequestRefused(f"the answer has {rows.num_rows} rows and 65 MiB, more than 64", "INVALID_ARGUMENT")
+        self.answers += 1
+        return rows
+
+
+@pytest.mark.parametrize("rows_max", [10, 97, 1_000, 4_000])
+def test_a_copy_larger_than_an_answer_is_read_by_parts(rows_max: int):
+    # 30 values with 1 to 59 rows each, of which some are more than a part holds; and rows without one.
+    chance = random.Random(rows_max)
+    values = [value for value in range(30) for _ in range(min(2 * value + 1, rows_max // 2))] + [None] * 5
+    chance.shuffle(values)
+    rows = pa.table({"a": pa.array(values, pa.int64()), "n": range(len(values))})
+    service = LargeCopies(rows, rows_max)
+    found = _by_parts(service.sealed, FOLLOWING)
+    assert sorted(found["n"].to_pylist()) == list(range(len(values)))
+
+
+def test_a_copy_of_which_a_part_cannot_be_had_is_refused():
+    rows = pa.table({"a": [1] * 50})
+    with pytest.raises(RequestRefused):
+        _by_parts(LargeCopies(rows, 0).sealed, FOLLOWING)
