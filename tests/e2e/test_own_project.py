@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "own-project.md"
 BUILT_FROM = ("tidemill", "ingest_service", "quality", "orchestration", "dbt_project", "suites", "dags")
-COMMAND_S = 240
+COMMAND_S = 600
 # What running makes. Everything else is the project's.
 MADE_BY_RUNNING = {".tidemill", "__pycache__", ".pytest_cache", "logs", "target"}
 

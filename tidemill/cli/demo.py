@@ -98,6 +98,10 @@ def demo(
     if wanted is not None and wanted >= dt.datetime.now(dt.UTC).date():
         raise click.UsageError(f"--date: expected a date before today (UTC), came {wanted}")
     place = find_project(project)
+    if not (place / "dbt_project" / "models" / "sources" / f"{STREAM}.yml").is_file():
+        raise click.ClickException(
+            f"{place} has no stream {STREAM}: the demo is the retail project's own; begin here with `tidemill up`"
+        )
     folder = DataFolder(data.expanduser().absolute() if data else place / ".tidemill" / "demo")
     if clean:
         _clean(folder.root)

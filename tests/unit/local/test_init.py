@@ -170,6 +170,11 @@ class TestInAProject:
         assert err.count("\n") == 1
         assert content(project) == before
 
+    def test_the_demo_is_of_another_project(self, command: Command, project: Path) -> None:
+        code, _, err = command("demo")
+        assert (code, err.count("\n")) == (1, 1)
+        assert f"{project} has no stream order_lines: the demo is the retail project's own" in err
+
     def test_suites_are_what_the_day_loads(self, command: Command, project: Path) -> None:
         from quality.suite_files import load_suites
 
