@@ -64,7 +64,10 @@ def balance_staging(config: DayConfig, run: Run) -> list[dict[str, Any]]:
 
     lines: list[Line] = []
     with duckdb.connect(str(config.work_copy(run.run_id)), read_only=True) as connection:
-        rows = connection.execute("select stream, model, lake_rows, filtered_rows from staging_filtered").fetchall()
+        try:
+            rows = connection.execute("select stream, model, lake_rows, filtered_rows from staging_filtered").fetchall()
+        except duckdb.CatalogException:
+            return []  # a project whose staging says nothing of what it filters
         for stream, model, lake_rows, filtered in rows:
             kept = _number(connection, f"select count(*) from {identifier(model)}")
             lines += [
