@@ -74,7 +74,7 @@ def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
     except ServiceFailed as error:
         raise ServiceFailed(
             f"live and batch agree, but the service could not be told ({error}); until it is, no old window of the "
-            "dates leaves the live tables. Run reconcile again",
+            "dates leaves the live tables. Run publish again",
             error.code,
             retryable=True,
         ) from error
