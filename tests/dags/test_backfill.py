@@ -46,10 +46,10 @@ def test_backfills_by_rest_and_by_command_share_their_publications(client: Airfl
     )
     done = subprocess.run(
         [sys.executable, "-P", "-m", *command.split(), '{"force": true}'],
-        env=stack._airflow.environment, capture_output=True, text=True, timeout=120, check=False,
+        env=stack._airflow.environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(turn.waiting(config)) < 5:
         stack.check()
         assert time.monotonic() < deadline, [

@@ -39,7 +39,7 @@ def test_late_rows_are_published_by_themselves(client: AirflowClient, stack: Sta
     send_lines(stack, DATE, 5, name="late", hour=20)
     send_lines(stack, OTHER, 5, name="late", hour=20)
     assert late.pending(config) == {"order_lines": {str(DATE): 5, str(OTHER): 5}}
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (runs := client._call("GET", "/dags/late_by_itself/dagRuns?limit=10")["dag_runs"]):
         stack.check()
         assert time.monotonic() < deadline, "late rows started nothing"

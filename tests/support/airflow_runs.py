@@ -68,7 +68,7 @@ def run_dag(
 def end_of(
     client: AirflowClient, stack: Stack, dag_id: str, run: str, on: Callable[[TaskChange], None] | None = None
 ) -> str:
-    for change in client.follow(dag_id, run, timeout_s=240, check=stack.check):
+    for change in client.follow(dag_id, run, timeout_s=900, check=stack.check):
         if on is not None:
             on(change)
     return client.run_state(dag_id, run)

@@ -34,7 +34,7 @@ class Hook:
     def wait(self, **wanted: Any) -> dict[str, Any]:
         """Take alerts until one has these values; queue.Empty when none comes."""
         while True:
-            alert = self.taken.get(timeout=60)
+            alert = self.taken.get(timeout=300)
             if all(alert.get(name) == value for name, value in wanted.items()):
                 return alert
 

@@ -148,6 +148,6 @@ def test_image_installs_as_make_does():
 def test_image_gets_every_folder_that_it_needs():
     ignore = (compose.ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert ignore[1 + ignore.index("*") :] if ignore[0] == "*" else "*" in ignore
-    for name in ("dags", "dbt_project", "ingest_service", "proto", "quality", "retail", "tidemill", "requirements.lock",
-                 "pyproject.toml", "README.md", "LICENSE"):  # fmt: skip
+    for name in ("dags", "dbt_project", "ingest_service", "orchestration", "proto", "quality", "retail", "suites",
+                 "tidemill", "requirements.lock", "pyproject.toml", "README.md", "LICENSE"):  # fmt: skip
         assert f"!{name}" in ignore

@@ -16,7 +16,7 @@ from ingest_service.rpc import status
 OPERATE = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-PACKAGES = ("tidemill", "ingest_service", "quality")
+PACKAGES = ("tidemill", "ingest_service", "quality", "orchestration")
 # Of the data folder, or of an example.
 OF_NO_REPOSITORY = {
     "docs/dbt/",
