@@ -219,13 +219,17 @@ def test_a_dark_airflow_has_dark_pages(browser: Browser, stack: Stack, day: str)
 def test_dbt_docs_show_a_model_with_its_columns_and_lineage(page: Page, stack: Stack, day: str) -> None:
     log_in(page, stack)
     page.get_by_role("link", name="dbt docs").click()
+    expect(framed(page).get_by_placeholder("Search for models")).to_be_visible()
+    # From the report each model leads to its own page.
+    page.goto(f"{stack.airflow_url}/dags/daily/runs/{urllib.parse.quote(day, safe='')}/plugin/run-report")
+    framed(page).get_by_role("link", name="fct_orders", exact=True).click()
+    page.wait_for_url("**/plugin/dbt-docs/**")
     docs = framed(page)
-    docs.get_by_placeholder("Search for models").fill("fct_orders")
-    docs.get_by_role("link", name="fct_orders").first.click()
     expect(docs.get_by_text("One row per invoice").first).to_be_visible()
     expect(docs.get_by_text("customer_id").first).to_be_visible()
     picture(page, "dbt_docs_columns")
-    docs.locator(".launcher").first.click()
+    docs.locator(".launcher-btn a").click()
+    expect(docs.get_by_text("Lineage Graph", exact=True).first).to_be_visible()
     expect(docs.locator("canvas").first).to_be_visible()
 
 
