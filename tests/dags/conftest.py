@@ -17,7 +17,7 @@ from tidemill.local.stack import Stack
 
 PROJECT = find_project(start=Path(__file__).parent, environment={})
 DATE = dt.date(2011, 12, 5)
-DAGS = ("daily", "small", "failing", "late_events", "import_files", "maintain", "calendar")
+DAGS = ("daily", "small", "failing", "late_events", "import_files", "maintain", "calendar", "almanac")
 
 SMALL_DAGS = """
 from datetime import UTC, datetime, timedelta
@@ -77,9 +77,9 @@ def overdue():
 small()
 failing()
 overdue()
-# With a schedule, as a backfill wants one, that is over.
-calendar = daily_dag("calendar", scheduled=True)
-calendar.end_date = datetime(2011, 12, 31, tzinfo=UTC)
+# With a schedule, as a backfill wants one, that is over. Two, because each has one backfill at a time.
+calendar, almanac = daily_dag("calendar", scheduled=True), daily_dag("almanac", scheduled=True)
+calendar.end_date = almanac.end_date = datetime(2011, 12, 31, tzinfo=UTC)
 late_by_itself = late_events_dag("late_by_itself", scheduled=True, quiet_s=1.0)
 """
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.airflow_runs import ask, end_of, publications, send_lines, task_states
@@ -23,8 +22,10 @@ BY_REST = [dt.date(2011, 11, day) for day in (1, 2, 3)]
 BY_COMMAND = [dt.date(2011, 11, day) for day in (8, 9)]
 
 
-def runs_of(client: AirflowClient, dag_id: str) -> list[dict[str, Any]]:
-    return list(client._call("GET", f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"])
+def runs_of(client: AirflowClient) -> list[tuple[str, str]]:
+    """DAG and run of every backfilled date."""
+    dag_runs = [client._call("GET", f"/dags/{dag}/dagRuns?limit=100")["dag_runs"] for dag in ("calendar", "almanac")]
+    return [(run["dag_id"], run["dag_run_id"]) for runs in dag_runs for run in runs]
 
 
 def test_backfills_by_rest_and_by_command_share_their_publications(client: AirflowClient, stack: Stack) -> None:
@@ -41,7 +42,7 @@ def test_backfills_by_rest_and_by_command_share_their_publications(client: Airfl
     client._call("POST", "/backfills", body)
     assert stack._airflow is not None
     command = (
-        f"airflow backfill create --dag-id calendar --from-date {BY_COMMAND[0]} --to-date {BY_COMMAND[-1]} "
+        f"airflow backfill create --dag-id almanac --from-date {BY_COMMAND[0]} --to-date {BY_COMMAND[-1]} "
         "--max-active-runs 16 --dag-run-conf"
     )
     done = subprocess.run(
@@ -52,31 +53,27 @@ def test_backfills_by_rest_and_by_command_share_their_publications(client: Airfl
     deadline = time.monotonic() + 300
     while len(turn.waiting(config)) < 5:
         stack.check()
-        assert time.monotonic() < deadline, [
-            task_states(client, "calendar", r["dag_run_id"]) for r in runs_of(client, "calendar")
-        ]
+        assert time.monotonic() < deadline, [task_states(client, *run) for run in runs_of(client)]
         time.sleep(0.2)
     before = publications(stack) if stack.folder.warehouse.exists() else []
     turn.give(config, "test", failed=False)
 
-    runs = [run["dag_run_id"] for run in runs_of(client, "calendar")]
+    runs = runs_of(client)
     assert len(runs) == 5
     for run in runs:
-        assert end_of(client, stack, "calendar", run) == "success", client.failures("calendar", run)
+        assert end_of(client, stack, *run) == "success", client.failures(*run)
     new = publications(stack)[len(before) :]
     assert sorted((first, last) for _, first, last in new) == [
         ("2011-11-01", "2011-11-03"),
         ("2011-11-08", "2011-11-09"),
     ]
-    skipped = [run for run in runs if task_states(client, "calendar", run)["publish"] == ["skipped"]]
+    skipped = [run for run in runs if task_states(client, *run)["publish"] == ["skipped"]]
     assert len(skipped) == 3
     for run in skipped:
-        states = task_states(client, "calendar", run)
+        states = task_states(client, *run)
         assert states["take_turn"] == ["skipped"]
         assert states["wait"] == ["success"]
-        assert any(
-            f"published by run {publisher}" in log_of(client, "calendar", run, "take_turn") for publisher, _, _ in new
-        )
+        assert any(f"published by run {publisher}" in log_of(client, *run, "take_turn") for publisher, _, _ in new)
     # One writer: the second is sealed after the first is published.
     spans = sorted(
         (record.stages["seal"]["started_at"], record.stages["publish"]["ended_at"])
