@@ -8,7 +8,6 @@ from support.lakes import COLUMNS, payments
 from quality.config import DayConfig
 from quality.run import Pin, Run, save_run
 
-
 DONE = {"result": {}, "started_at": "", "ended_at": ""}
 
 
