@@ -16,7 +16,7 @@ def model(name: str, folder: str, *parents: str, tags: tuple[str, ...] = (), kin
     }  # fmt: skip
 
 
-def tested(name: str, *parents: str, kind: str = "test") -> dict:
+def check_of(name: str, *parents: str, kind: str = "test") -> dict:
     return {"name": name, "resource_type": kind, "fqn": ["p", name], "depends_on": {"nodes": list(parents)}}
 
 
@@ -34,10 +34,10 @@ NODES = {
     "model.over_runs": model("over_runs", "marts", "model.runs"),
     "model.quarantine": model("quarantine", "marts", "source.quarantined"),
     "snapshot.kept": model("kept", "snapshots", "model.stg_b", kind="snapshot"),
-    "test.stg_in_mart": tested("stg_in_mart", "model.stg_a", "model.fct_a"),
-    "test.source": tested("source", "source.a"),
-    "test.nothing": tested("nothing"),
-    "test.stg_b": tested("stg_b_unique", "model.stg_b"),
+    "test.stg_in_mart": check_of("stg_in_mart", "model.stg_a", "model.fct_a"),
+    "test.source": check_of("source", "source.a"),
+    "test.nothing": check_of("nothing"),
+    "test.stg_b": check_of("stg_b_unique", "model.stg_b"),
     "analysis.x": {**model("x", ""), "resource_type": "analysis"},
 }
 SOURCES = {
@@ -46,7 +46,7 @@ SOURCES = {
     "source.runs": {"meta": {"operations": "runs"}},
     "source.quarantined": {"meta": {"operations": "quarantined_rows"}},
 }
-UNIT = {"unit_test.fct_a.x": tested("x", "model.fct_a", kind="unit_test")}
+UNIT = {"unit_test.fct_a.x": check_of("x", "model.fct_a", kind="unit_test")}
 EVERYTHING = {(node["schema"], node["alias"]) for node in NODES.values() if "schema" in node}
 
 
@@ -87,7 +87,7 @@ def test_every_node_is_built_once_and_never_before_what_it_reads(seed: int):
     for number in range(60):
         parents = [name for name in nodes if name.startswith("model") and chance.random() < 0.1]
         if chance.random() < 0.4:
-            nodes[f"test.{number}"] = tested(str(number), *parents)
+            nodes[f"test.{number}"] = check_of(str(number), *parents)
             continue
         tags = ("live",) if chance.random() < 0.2 else ()
         folder = chance.choice(["staging", "intermediate", "marts", "operations", "other"])
