@@ -9,7 +9,7 @@ Both sides are functions of the same rows, those below the seal offset, so only 
 What else happens in a day changes the rows of both sides alike. A quarantined row that is replayed gets an offset of
 its own: below the seal both sides have it, at or above it neither has. A contract that changes keeps the columns' types
 and gives the rows before it NULL in new columns, on both sides. So neither is ever a cause; a difference that vanished
-without the replayed rows would mean that one side has lost them. See docs/adr/0018.
+without the replayed rows would mean that one side has lost them. See docs/adr/0019.
 """
 
 # ruff: noqa: S608 - SQL is put together here: names and texts are quoted.
