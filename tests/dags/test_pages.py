@@ -129,9 +129,9 @@ def day(browser: Browser, stack: Stack, client: AirflowClient) -> str:
     run_id = newest_run(client, but=before)
     page.goto(f"{stack.airflow_url}/dags/daily/runs/{urllib.parse.quote(run_id, safe='')}/plugin/run-report")
     # The report of a run that goes on follows it by itself, to its end.
-    expect(framed(page).locator("h1 .badge")).to_have_text("running", timeout=120_000)
+    expect(framed(page).locator("h1 .badge")).to_have_text("running", timeout=600_000)
     picture(page, "report_of_a_running_day")
-    for _ in client.follow("daily", run_id, timeout_s=300, check=stack.check):
+    for _ in client.follow("daily", run_id, timeout_s=900, check=stack.check):
         pass
     assert client.run_state("daily", run_id) == "success", client.failures("daily", run_id)
     expect(framed(page).locator("h1 .badge")).to_have_text("published")
@@ -265,14 +265,14 @@ def test_a_run_that_was_shared_leads_to_the_one_that_published(
     try:
         for run, date in ((first, "2011-11-01"), (second, "2011-11-02")):
             client.trigger("daily", {"date": date, "force": True, "streams": ["readings"]}, run)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(turn.waiting(config)) < 2:
             stack.check()
             assert time.monotonic() < deadline, "two runs should wait for their turn"
     finally:
         turn.give(config, "test_pages", failed=True)
     for run in (first, second):
-        for _ in client.follow("daily", run, timeout_s=300, check=stack.check):
+        for _ in client.follow("daily", run, timeout_s=900, check=stack.check):
             pass
     tasks = {run: client._call("GET", f"/dags/daily/dagRuns/{run}/taskInstances/take_turn") for run in (first, second)}
     (shared,) = [run for run, task in tasks.items() if task["state"] == "skipped"]
