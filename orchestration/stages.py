@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow.sdk import Asset, chain, task, task_group
+from airflow.sdk import Asset, chain, get_current_context, task, task_group
 
 from orchestration.failures import unless_retryable
 from orchestration.turn import TakeTurn, give_turn
@@ -75,7 +75,11 @@ def day_tasks(asked: Any) -> Any:
     @task(outlets=[WAREHOUSE])
     def publish(turn: dict[str, Any]) -> dict[str, Any]:
         """Make the audited copy the warehouse that readers open, by one atomic rename."""
-        return run_stage("publish", turn["run_id"])
+        result = run_stage("publish", turn["run_id"])
+        # A run as of another one ends here too, and publishes nothing: whoever starts by this asset can tell.
+        told = {"run_id": turn["run_id"], "date": turn["date"], "last_date": turn["last_date"]}
+        get_current_context()["outlet_events"][WAREHOUSE].extra = {**told, "published": turn["as_of"] is None}
+        return result
 
     @task
     def docs(turn: dict[str, Any]) -> dict[str, Any]:

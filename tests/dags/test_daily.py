@@ -61,6 +61,7 @@ def test_the_warehouse_is_an_asset_that_others_can_start_after(client: AirflowCl
     events = client._call("GET", "/assets/events?limit=100")["asset_events"]
     of_run = [event for event in events if event["source_run_id"] == published]
     assert [event["name"] for event in of_run] == ["tidemill_warehouse"]
+    assert (of_run[0]["extra"]["date"], of_run[0]["extra"]["published"]) == (str(DATE), True)
 
 
 @pytest.mark.parametrize("task", ["check_marts", "dbt.staging", "seal"])
