@@ -50,7 +50,8 @@ QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
 }
 
-# Written to $AIRFLOW_HOME/config. Tasks run in forks of the scheduler: what it has imported, they have.
+# Written to $AIRFLOW_HOME/config. Tasks run in forks of the scheduler, triggers in a fork of the triggerer: what those
+# have imported, they have.
 LOCAL_SETTINGS = '''"""Written by Tidemill at each start; Airflow reads it in every process."""
 
 import atexit
@@ -75,9 +76,8 @@ if sys.argv[1:2] and sys.argv[1] in ("api-server", "scheduler", "dag-processor",
     _pid = os.getpid()
     atexit.register(_leave)
 
-if sys.argv[1:2] == ["scheduler"]:
-    # Once here, instead of in each task.
-    for _module in (
+_AHEAD = {
+    "scheduler": (
         "duckdb",
         "deltalake",
         "dbt.cli.main",
@@ -93,11 +93,25 @@ if sys.argv[1:2] == ["scheduler"]:
         "quality.publish",
         "quality.reconcile_views",
         "quality.seal",
-    ):
-        try:
-            importlib.import_module(_module)
-        except ImportError as _error:
-            print(f"not imported ahead: {_module}: {_error}", file=sys.stderr)
+    ),
+    # An import inside of a trigger holds up all others.
+    "triggerer": (
+        "duckdb",
+        "tidemill",
+        "orchestration.triggers",
+        "quality.day",
+        "quality.late",
+        "quality.seal",
+        "quality.turn",
+    ),
+}
+
+# Once here, instead of in each task, and before the triggers begin.
+for _module in _AHEAD.get("".join(sys.argv[1:2]), ()):
+    try:
+        importlib.import_module(_module)
+    except ImportError as _error:
+        print(f"not imported ahead: {_module}: {_error}", file=sys.stderr)
 '''
 
 
