@@ -250,6 +250,7 @@ def _differences(config: DayConfig, run: Run) -> list[Row]:
 
 def _checks(run: Run) -> list[Row]:
     results = [each for stage in ("check_sources", "check_marts") for each in _result(run, stage).get("results", [])]
+    results += [each for failure in run.failures for each in failure.get("results", [])]
     fields = [name for name in TABLES["check_results"] if name not in ("run_id", "observed")]
     return [
         {

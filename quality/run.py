@@ -226,6 +226,9 @@ def fail_stage(config: DayConfig, run_id: str, stage: str, error: BaseException)
             {**common, "names": [each.name], "rows": each.rows, "sample": list(each.sample), "file": each.file}
             for each in findings
         ] or [{**common, "names": list(getattr(error, "names", ())), "rows": None, "sample": [], "file": ""}]
+        if results := list(getattr(error, "results", ())):
+            # Of all checks, not only of those that failed; once.
+            entries[0] |= {"results": results}
         others = tuple(failure for failure in run.failures if failure["stage"] != stage)
         save_run(config, dataclasses.replace(run, failures=(*others, *entries)))
     except (RunWrong, OSError):  # the disk that is full, the record that is missing: the error itself says it
