@@ -355,9 +355,9 @@ def _reconciliation(config: DayConfig, run: Run) -> tuple[tuple[View, ...], tupl
             windows=int(each.get("windows", each.get("windows_compared", 0))),
             rows=int(each.get("rows", each.get("rows_compared", 0))),
             differences=int(each.get("differences") if result else each.get("difference_count", 0)),
-            explained=int(each.get("explained", 0) or 0) if not isinstance(each.get("explained"), list) else 0,
+            explained=int(each.get("explained") or 0),
             causes=tuple((str(cause), int(rows)) for cause, rows in dict(each.get("causes") or {}).items()),
-            note=str(each.get("note", each.get("expired", "")) or ""),
+            note=str(each.get("note") or each.get("expired") or ""),
         )
         for name, each in sorted(entries.items())
     )
