@@ -103,8 +103,6 @@ class Airflow:
         Raises ProcessFailed when a component dies, DagBroken when the DAG's file cannot be imported.
         """
         client = AirflowClient(self.url, self.login)
-        # A first request, so that "until the API answers" is true of more than its health.
-        client.health()
         if dag_id is not None:
             client.wait_dag(dag_id, timeout_s, check=lambda: self._supervisor.wait_failure(0))
         return client

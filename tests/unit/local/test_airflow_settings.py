@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
-from tidemill.local.airflow_settings import airflow_environment, make_login, make_secrets
+from tidemill.local.airflow_settings import LOCAL_SETTINGS, airflow_environment, make_login, make_secrets
 from tidemill.local.errors import LocalError
+
+ROOT = Path(__file__).parents[3]
 
 
 def environment(home: Path, url: str = "postgresql://me:secret@host/db") -> dict[str, str]:
@@ -75,3 +79,18 @@ def test_what_holds_the_parts_together_wins_and_the_rest_is_the_users(
     assert "PYTHONDONTWRITEBYTECODE" not in made
     assert made["NO_PROXY"] == "internal,127.0.0.1,localhost"
     assert json.loads((tmp_path / "login.json").read_text())["admin"] not in made.values()
+
+
+def test_what_is_imported_ahead_is_there() -> None:
+    (ahead,) = [
+        ast.literal_eval(statement.value)
+        for statement in ast.parse(LOCAL_SETTINGS).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_AHEAD"
+    ]
+    assert set(ahead) == {"scheduler", "triggerer"}
+    ours = [
+        name for modules in ahead.values() for name in modules if name.split(".")[0] in {"quality", "orchestration"}
+    ]
+    assert [name for name in ours if not (ROOT / Path(*name.split("."))).with_suffix(".py").exists()] == []
+    others = {name.split(".")[0] for modules in ahead.values() for name in modules}
+    assert [name for name in sorted(others) if importlib.util.find_spec(name) is None] == []
