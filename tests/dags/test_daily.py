@@ -64,10 +64,37 @@ def test_the_warehouse_is_an_asset_that_others_can_start_after(client: AirflowCl
     assert (of_run[0]["extra"]["date"], of_run[0]["extra"]["published"]) == (str(DATE), True)
 
 
-@pytest.mark.parametrize("task", ["check_marts", "dbt.staging", "seal"])
-def test_cleared_at_a_task_it_ends_in_the_same_tables(
-    client: AirflowClient, stack: Stack, published: str, task: str
+def test_a_mart_that_breaks_an_expectation_publishes_nothing_and_alerts(
+    client: AirflowClient, stack: Stack, published: str, hook: Hook
 ) -> None:
+    before, marts = publications(stack), content(stack)
+    suite = stack.project / "suites" / "broken.py"
+    suite.write_text(BROKEN_SUITE)
+    try:
+        run, state = run_dag(client, stack, "daily", {"date": str(DATE), "force": True})
+    finally:
+        suite.unlink()
+    assert state == "failed"
+    tasks = {task["task_id"]: task for task in tasks_of(client, "daily", run)}
+    assert (tasks["check_marts"]["state"], tasks["check_marts"]["try_number"]) == ("failed", 1)
+    assert (tasks["publish"]["state"], tasks["give_turn"]["state"]) == ("upstream_failed", "success")
+    assert (publications(stack), content(stack)) == (before, marts)
+
+    alert = hook.wait(dag_run_id=run)
+    assert (alert["kind"], alert["dag_id"], alert["task_id"]) == ("failed", "daily", "check_marts")
+    assert "fct_orders" in alert["message"]
+    assert alert["count"] > 0
+    assert alert["sample"]
+    assert stack.folder.root in Path(alert["where"]).parents
+    assert alert["url"] == f"{stack.airflow_url}/dags/daily/runs/{run}/tasks/check_marts"
+    (kept,) = [found for found in alerts_of(stack) if found["run_id"] == alert["run_id"]]
+    assert (kept["task_id"], kept["message"]) == ("check_marts", alert["message"])
+    logs = [log.read_text(errors="replace") for log in (stack.folder.airflow / "logs").rglob("*.log")]
+    assert not [text for text in logs if hook.TOKEN in text], "the webhook's token was logged"
+
+
+def test_cleared_at_a_task_it_ends_in_the_same_tables(client: AirflowClient, stack: Stack, published: str) -> None:
+    task = "dbt.marts"
     before, tries = (
         content(stack),
         {task["task_id"]: task["try_number"] for task in tasks_of(client, "daily", published)},
@@ -83,6 +110,8 @@ def test_cleared_at_a_task_it_ends_in_the_same_tables(
     # The turn is taken again, whatever task it is that is cleared.
     assert again == {"take_turn", *STAGES[STAGES.index(task) :], "give_turn"}
     assert content(stack) == before
+    # The publication took the alert of before along.
+    assert ask(stack, "select task_id from alerts where kind = 'failed'") == [("check_marts",)]
 
 
 def test_it_waits_without_a_worker_until_the_watermark_has_passed(
@@ -118,41 +147,6 @@ def test_a_run_without_any_date_says_what_is_missing(client: AirflowClient, stac
     assert state == "failed"
     (failure,) = client.failures("daily", run)
     assert failure.message == "this run has neither a date nor a data interval: trigger it again with a date"
-
-
-def test_a_mart_that_breaks_an_expectation_publishes_nothing_and_alerts(
-    client: AirflowClient, stack: Stack, published: str, hook: Hook
-) -> None:
-    before, marts = publications(stack), content(stack)
-    suite = stack.project / "suites" / "broken.py"
-    suite.write_text(BROKEN_SUITE)
-    try:
-        run, state = run_dag(client, stack, "daily", {"date": str(DATE), "force": True})
-    finally:
-        suite.unlink()
-    assert state == "failed"
-    tasks = {task["task_id"]: task for task in tasks_of(client, "daily", run)}
-    assert (tasks["check_marts"]["state"], tasks["check_marts"]["try_number"]) == ("failed", 1)
-    assert (tasks["publish"]["state"], tasks["give_turn"]["state"]) == ("upstream_failed", "success")
-    assert (publications(stack), content(stack)) == (before, marts)
-
-    alert = hook.wait(dag_run_id=run)
-    assert (alert["kind"], alert["dag_id"], alert["task_id"]) == ("failed", "daily", "check_marts")
-    assert "fct_orders" in alert["message"]
-    assert alert["count"] > 0
-    assert alert["sample"]
-    assert stack.folder.root in Path(alert["where"]).parents
-    assert alert["url"] == f"{stack.airflow_url}/dags/daily/runs/{run}/tasks/check_marts"
-    (kept,) = [found for found in alerts_of(stack) if found["run_id"] == alert["run_id"]]
-    assert (kept["task_id"], kept["message"]) == ("check_marts", alert["message"])
-    logs = [log.read_text(errors="replace") for log in (stack.folder.airflow / "logs").rglob("*.log")]
-    assert not [text for text in logs if hook.TOKEN in text], "the webhook's token was logged"
-
-
-def test_the_next_publication_has_the_alert_in_its_table(client: AirflowClient, stack: Stack, published: str) -> None:
-    run, state = run_dag(client, stack, "daily", {"date": str(DATE), "force": True})
-    assert state == "success", client.failures("daily", run)
-    assert ask(stack, "select count(*) from alerts where task_id = 'check_marts'") == [(1,)]
 
 
 def alerts_of(stack: Stack) -> list[dict[str, object]]:
