@@ -6,6 +6,7 @@ server alone, when it asks for them.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
@@ -40,9 +41,9 @@ class TidemillPlugin(AirflowPlugin):
         _view("Run report", "run-report", "runs/{DAG_ID}/{RUN_ID}", "dag_run", "report"),
     ]
 
-    @property
+    @functools.cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:
-        """The pages' application; imported here, as scheduler, triggerer and workers have no use for it."""
+        """The pages' application, once; imported here, as scheduler, triggerer and workers have no use for it."""
         from orchestration.pages.app import make_app
 
         return [{"name": self.name, "url_prefix": PREFIX, "app": make_app()}]
