@@ -44,16 +44,9 @@ class Layers:
         """
         wanted = [name for name in self._nodes if self._layer[name] == _ORDER.index(layer)]
         if streams is not None:
-            chosen = {name for name in self._nodes if self._is_chosen(name, set(streams), set(existing))}
+            chosen = self._chosen(set(streams), set(existing))
             wanted = [name for name in wanted if name in chosen or not self._built_parents(name).isdisjoint(chosen)]
         return [self._nodes[name] for name in sorted(wanted)]
-
-    def has_models(self, layer: str) -> bool:
-        """Whether a layer has any model."""
-        return any(
-            node["resource_type"] == "model" and self._layer[name] == _ORDER.index(layer)
-            for name, node in self._nodes.items()
-        )
 
     def _place(self, name: str) -> int:
         """Find a node's layer: its own, or the last one of what it reads."""
@@ -71,22 +64,31 @@ class Layers:
             return set()
         return {parent for parent in self._parents(name) if parent in self._nodes}
 
-    def _is_chosen(self, name: str, streams: set[str], existing: set[tuple[str, str]]) -> bool:
+    def _chosen(self, streams: set[str], existing: set[tuple[str, str]]) -> set[str]:
+        """Give what reads one of the streams, directly or not, what is in no table yet, and all seeds."""
+        chosen: set[str] = set()
+        added = True
+        while added:
+            added = False
+            for name in self._nodes:
+                if name not in chosen and self._is_chosen(name, chosen, streams, existing):
+                    chosen.add(name)
+                    added = True
+        return chosen
+
+    def _is_chosen(self, name: str, chosen: set[str], streams: set[str], existing: set[tuple[str, str]]) -> bool:
+        """Whether it is chosen, given what is by now."""
         node = self._nodes[name]
+        parents = list(self._parents(name))
+        if any(parent in self._sources and self._reads(parent, streams) for parent in parents):
+            return True
         if node["resource_type"] not in _BUILT:
-            return any(parent in self._sources and self._reads(parent, streams) for parent in self._parents(name))
-        table = (node["schema"], node.get("alias") or node["name"])
-        return (
-            node["resource_type"] == "seed"
-            or (table not in existing and node["config"].get("materialized") != "ephemeral")
-            or any(
-                self._reads(parent, streams)
-                if parent in self._sources
-                else parent in self._nodes and self._nodes[parent]["resource_type"] != "seed"
-                and self._is_chosen(parent, streams, existing)
-                for parent in self._parents(name)
-            )
-        )  # fmt: skip
+            return False
+        # A seed is loaded in every run: that it was is no reason to build what reads it.
+        if any(parent in chosen and self._nodes[parent]["resource_type"] != "seed" for parent in parents):
+            return True
+        is_missing = (node["schema"], node.get("alias") or node["name"]) not in existing
+        return node["resource_type"] == "seed" or (is_missing and node["config"].get("materialized") != "ephemeral")
 
     def _reads(self, source: str, streams: set[str]) -> bool:
         """Whether a source is of one of the streams, or of what is known of the runs: that is new in every run."""

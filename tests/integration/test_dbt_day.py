@@ -18,9 +18,10 @@ import pyarrow as pa
 import pytest
 from integration.conftest import IngestProcess
 from support.lakes import order_lines
+from support.small_shop import compiled
 
 import tidemill
-from quality import day, dbt_project
+from quality import day
 from quality.config import DayConfig
 from quality.errors import (
     BalanceFailed,
@@ -32,10 +33,9 @@ from quality.errors import (
 )
 from quality.publish import take_copy
 from quality.reconcile_views import confirm_views
-from quality.run import Run, finish_stage, load_run, save_run
+from quality.run import finish_stage, load_run
 from tidemill.cli.day_report import headline
 from tidemill.lake import source_tables
-from tidemill.local.live_models import live_manifest
 from tidemill.v1 import streams_pb2, streams_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +93,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
     project = folder / "dbt_project"
     shutil.copytree(ROOT / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs"))
+    shutil.copytree(ROOT / "suites", folder / "suites", ignore=shutil.ignore_patterns("__pycache__"))
     config = DayConfig(folder / "data", project, "localhost:1")
     service = IngestProcess(folder, compiled(config))
     service.start()
@@ -100,28 +101,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     shop.send(shop.sent)
     yield shop
     service.stop()
-
-
-def compiled(config: DayConfig) -> Path:
-    """Compile the live models as `tidemill up` does, and give the manifest, where the service of the folder has it."""
-    run = Run("compile", "2011-12-05", "2011-12-05")
-    save_run(config, run)
-    take_copy(config, "compile")
-    target = config.run_folder("compile") / "target"
-    with dbt_project.environment(config, run, config.work_copy("compile")):
-        # No run is pinned: compiling reads the columns alone.
-        nothing = {"lake_uri": "", "lake_version": 0, "seal_offset": 0}
-        (config.run_folder("compile") / "run.json").write_text(
-            json.dumps({"streams": dict.fromkeys(source_tables(config.sources), nothing)})
-        )
-        dbt_project.invoke(config, run, ["compile", "--select", "tag:live"])
-    # The runs need not parse the project again.
-    shutil.copy(target / "partial_parse.msgpack", config.runs)
-    manifest = config.data / "live" / "manifest.json"
-    manifest.parent.mkdir(parents=True)
-    written = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
-    manifest.write_text(json.dumps(live_manifest(written, target)), encoding="utf-8")
-    return manifest
 
 
 @pytest.fixture(scope="module")
@@ -351,6 +330,24 @@ def test_windows_that_have_left_the_live_table_are_not_compared(shop: Shop, both
     assert views["sales_by_minute"]["windows"] > 0
 
 
+def test_views_read_across_time_are_batch_for_what_was_published(shop: Shop, both_dates: dict):
+    with tidemill.connect(shop.service.address) as client, duckdb.connect(":memory:") as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"attach '{shop.config.warehouse}' as published (read_only)")
+        for view in client.views():
+            if view.stream != "order_lines" or not view.window_column:
+                continue
+            rows = client.view(view.view).query(across_time=True)
+            assert (rows.batch_dates, rows.stale_dates, rows.last_batch_date) == (2, 0, dt.date(2011, 12, 6)), view.view
+            assert rows.published_at is not None
+            connection.register("across_time", rows.to_arrow())
+            for left, right in (("published." + view.view, "across_time"), ("across_time", "published." + view.view)):
+                differing = f"select * from {left} except all select * from {right}"
+                differing = differing.replace("* from across_time", "* exclude (_source) from across_time")
+                assert connection.execute(differing).fetchall() == [], view.view
+            assert set(rows.to_arrow()["_source"].to_pylist()) <= {"batch"}
+
+
 def test_a_service_that_cannot_be_told_keeps_the_comparison(shop: Shop, published: dict[str, dict]):
     result = load_run(shop.config, "first").result("reconcile")
     with socket.socket() as nobody:
@@ -377,6 +374,7 @@ def test_a_failed_model_and_a_failed_test_are_named_with_their_rows(
 ):
     inode = shop.config.warehouse.stat().st_ino
     shutil.copytree(shop.config.project, tmp_path / "dbt_project")
+    shutil.copytree(shop.config.suites, tmp_path / "suites")
     config = dataclasses.replace(shop.config, project=tmp_path)
     (config.project / "tests" / "no_orders.sql").write_text("select invoice_no, lines from {{ ref('fct_orders') }}")
     live = config.project / "models" / "live" / "sales_by_minute.sql"
