@@ -137,10 +137,12 @@ class LandingFolder:
         from pyarrow import fs
 
         info = self.files.get_file_info(file.path)
+        # Stores tell a listed object's time to the millisecond, and a single one's to the second.
+        unit_ns = 1 if self.local is not None else 1_000_000_000
         return bool(
             info.type == fs.FileType.File
             and info.size == file.size_bytes
-            and max(0, info.mtime_ns or 0) == file.modified_ns
+            and max(0, info.mtime_ns or 0) // unit_ns == file.modified_ns // unit_ns
         )
 
     def exists(self, path: str) -> bool:
@@ -175,9 +177,14 @@ class LandingFolder:
         except FileNotFoundError:
             return None
 
+    def _make(self, folder: str) -> None:
+        """Make a folder; where folders are but the beginnings of names, none is needed."""
+        if getattr(self.files, "base_fs", self.files).type_name not in {"s3", "gcs", "abfs"}:
+            self.files.create_dir(folder, recursive=True)
+
     def write_text(self, path: str, text: str) -> None:
         """Write a small file. Raises OSError."""
-        self.files.create_dir(path.rpartition("/")[0], recursive=True)
+        self._make(path.rpartition("/")[0])
         with self.files.open_output_stream(path, compression=None) as written:
             written.write(text.encode("utf-8"))
 
@@ -191,7 +198,7 @@ class LandingFolder:
         if not self.is_inside(base):
             raise LandingFailed(f"{self.url}: {base} is a link out of the landing folder: nothing is moved there",
                                 stream=file.stream, file=file.name)  # fmt: skip
-        self.files.create_dir(base, recursive=True)
+        self._make(base)
         target = f"{base}/{file.name}"
         if self.exists(target):
             stem, dot, endings = file.name.partition(".")

@@ -15,7 +15,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterP
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from ingest_service.errors import ConfigError, StorageError
-from ingest_service.lake.vacuum import Vacuum, Vacuumed
+from ingest_service.lake.vacuum import Vacuumed, vacuum
 
 Result = TypeVar("Result")
 
@@ -29,8 +29,6 @@ SMALL_FILE_BYTES = 50_000_000
 """A smaller file is small; Delta makes files of 100 MB, so that compaction leaves one small file of a date at most."""
 SORTED_BYTES_MAX = 500_000_000
 """A date is sorted as a whole up to this size; of a larger one the small files are put together, in memory bounds."""
-_UPKEEP = {"delta.enableExpiredLogCleanup": "false"}
-"""Delta would delete log entries by itself after 30 days, also those that lead to a version that shall stay."""
 
 # Level 1 is as fast as no compression to speak of, and a third of Snappy's size.
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
@@ -159,11 +157,11 @@ class LakeTable:
         self.reload()
         table = self._opened()
         self._check_rows()
-        configuration = table.metadata().configuration
-        if not _UPKEEP.items() <= configuration.items():
-            self._guarded("changed", lambda: table.alter.set_table_properties(_UPKEEP))
-        vacuum = Vacuum(table, self._storage_options, keep_versions, cutoff_ns, sync)
-        return self._guarded("vacuumed", vacuum.run)
+        vacuumed = self._guarded(
+            "vacuumed", lambda: vacuum(table, self._uri, self._storage_options, keep_versions, cutoff_ns, sync)
+        )
+        self.reload()
+        return vacuumed
 
     def _check_rows(self) -> None:
         """Offsets are dense: a table that reaches an offset has as many rows."""

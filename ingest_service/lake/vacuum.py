@@ -2,21 +2,32 @@
 
 delta-rs has a vacuum of its own. It is not used: its full mode deletes files of young versions too, and its other mode
 never finds the files of a commit that failed, nor those whose removal a checkpoint no longer tells of.
+
+A table in an object store is vacuumed by a process of its own (this module, run as a program): delta-rs's access to
+files holds Python's lock for as long as a request takes, and all of the service would stand still meanwhile.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
+import subprocess
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
+
+PROPERTIES = {"delta.enableExpiredLogCleanup": "false"}
+"""Delta would delete log entries by itself after 30 days, also those that lead to a version that shall stay."""
 
 _LOG = "_delta_log/"
 _COMMIT = re.compile(r"(\d{20})\.json")
@@ -81,10 +92,11 @@ class DeltaLog:
 class Vacuum:
     """One vacuum of one table, which nobody else may write to meanwhile: hold the exporter's lock.
 
-    In this order: 1 list the folder; 2 find the files of every version that stays readable; 3 bring to disk what those
-    versions consist of, as delta-rs does not sync what it writes; 4 delete the data files that are in none of them and
-    were last written before the cutoff; 5 delete the Delta log's entries before the last checkpoint that all those
-    versions can do with. After a crash in between, the next one does the rest.
+    In this order: 0 the table's own clean-up is switched off, once; 1 list the folder; 2 find the files of every
+    version that stays readable; 3 bring to disk what those versions consist of, as delta-rs does not sync what it writes;
+    4 delete the data files that are in none of them and were last written before the cutoff; 5 delete the Delta log's
+    entries before the last checkpoint that all those versions can do with. After a crash in between, the next one does
+    the rest.
     """
 
     def __init__(
@@ -99,10 +111,12 @@ class Vacuum:
         self._table = table
         self._options = dict(storage_options) if storage_options else None
         self._asked, self._cutoff_ns, self._sync = sorted(set(keep_versions)), cutoff_ns, sync
-        self._files = pa_fs.PyFileSystem(DeltaStorageHandler(table.table_uri, self._options))
+        self._files = _files_of(table.table_uri, self._options)
 
     def run(self) -> Vacuumed:
         """Do it. Raises DeltaError, OSError; what was not deleted then is deleted by the next one."""
+        if not PROPERTIES.items() <= self._table.metadata().configuration.items():
+            self._table.alter.set_table_properties(PROPERTIES)  # 0
         present = self._table.version()
         infos = self._listed()  # 1
         log = DeltaLog(infos)
@@ -160,6 +174,45 @@ class Vacuum:
         return True
 
 
+def vacuum(
+    table: DeltaTable,
+    uri: str,
+    storage_options: Mapping[str, str] | None,
+    keep_versions: Collection[int],
+    cutoff_ns: int,
+    sync: Callable[[], None] = os.sync,
+) -> Vacuumed:
+    """Vacuum a table, in an object store by a process of its own; see `Vacuum`. Raises DeltaError, OSError."""
+    if "://" not in uri:
+        return Vacuum(table, storage_options, keep_versions, cutoff_ns, sync).run()
+    # On its standard input, as the options may hold a secret.
+    asked = {"uri": uri, "options": dict(storage_options or {}), "keep": sorted(keep_versions), "cutoff_ns": cutoff_ns}
+    ended = subprocess.run(
+        [sys.executable, "-m", __name__], input=json.dumps(asked), capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise OSError(ended.stderr.strip()[-2000:])
+    told = json.loads(ended.stdout)
+    return Vacuumed(**{**told, "missing": tuple(told["missing"])})
+
+
+def main() -> None:
+    """Do what standard input asks for, and tell on standard output what was done."""
+    asked = json.load(sys.stdin)
+    options = asked["options"] or None
+    table = DeltaTable(asked["uri"], storage_options=options)
+    done = Vacuum(table, options, asked["keep"], asked["cutoff_ns"]).run()
+    print(json.dumps(dataclasses.asdict(done)))  # noqa: T201 - the program's output
+
+
+def _files_of(uri: str, options: dict[str, str] | None) -> pa_fs.FileSystem:
+    """The table's folder as Arrow's file system; paths in it are relative."""
+    path = unquote(urlsplit(uri).path) if uri.startswith("file://") else uri
+    if "://" in path:
+        return pa_fs.PyFileSystem(DeltaStorageHandler(uri, options))
+    return pa_fs.SubTreeFileSystem(path.rstrip("/"), pa_fs.LocalFileSystem())
+
+
 def _paths(table: DeltaTable) -> set[str]:
     actions = pa.table(table.get_add_actions(flatten=True))
     paths: list[Any] = actions.column("path").to_pylist()
@@ -168,3 +221,7 @@ def _paths(table: DeltaTable) -> set[str]:
 
 def _bytes(infos: Iterable[pa_fs.FileInfo]) -> int:
     return sum(info.size for info in infos)
+
+
+if __name__ == "__main__":
+    main()

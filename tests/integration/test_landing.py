@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import fs
+from support.object_store import ObjectStore, object_store
 
 import tidemill
 from quality import landing
@@ -426,34 +427,15 @@ def test_two_that_take_the_same_file_send_it_once(here: Landing) -> None:
         assert tm.stream_status("order_lines").counts.received == 20_000
 
 
-class Bucket:
-    """A store that is no local folder, behind Arrow's file systems: fsspec's memory. No S3 server runs here."""
-
-    def __init__(self, *, read_only: bool = False) -> None:
-        import fsspec
-
-        self.memory = fsspec.filesystem("memory")
-        self.memory.store.clear()
-        inner = fs.PyFileSystem(ReadOnly(self.memory) if read_only else fs.FSSpecHandler(self.memory))
-        self.memory.makedirs("/bucket/landing/order_lines", exist_ok=True)
-        self.folder = LandingFolder(fs.SubTreeFileSystem("/bucket/landing", inner), "memory://bucket/landing")
-
-    def put(self, name: str, content: bytes) -> None:
-        with self.memory.open(f"/bucket/landing/order_lines/{name}", "wb") as file:
-            file.write(content)
-
-    def names(self) -> list[str]:
-        return sorted(path.removeprefix("/bucket/landing/order_lines/") for path in self.memory.find("/bucket"))
-
-
-class ReadOnly(fs.FSSpecHandler):
-    """A store whose key may read alone."""
-
-    def move(self, src: str, dest: str) -> None:
-        raise PermissionError("Access Denied")
-
-    def create_dir(self, path: str, recursive: bool) -> None:
-        pass
+@pytest.fixture
+def bucket(here: Landing, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """The landing folder is in a bucket: `in/` of `bucket`."""
+    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("EC2_METADATA_DISABLED", "true")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with object_store() as store:
+        store.put("bucket/in/order_lines/.keep", b"")
+        here.folder = LandingFolder.open(store.url("bucket/in"))
+        yield store
 
 
 def parquet(table: pa.Table, tmp_path: Path) -> bytes:
@@ -461,37 +443,42 @@ def parquet(table: pa.Table, tmp_path: Path) -> bytes:
     return (tmp_path / "made.parquet").read_bytes()
 
 
-def test_an_object_store_is_a_landing_folder_too(here: Landing, tmp_path: Path) -> None:
-    bucket = Bucket()
-    here.folder = bucket.folder
-    bucket.put("import.yml", b"map: {country: \"'Spain'\"}")
-    bucket.put("a.parquet", parquet(lines(0, 10).drop_columns(["country"]), tmp_path))
-    bucket.put("b.csv.gz", gzip.compress(b"event_id\nx\n"))
-    first, second = here.ready()
+def test_a_bucket_is_a_landing_folder_too(here: Landing, bucket: ObjectStore, tmp_path: Path) -> None:
+    place = "bucket/in/order_lines/"
+    bucket.put(f"{place}import.yml", b"map: {country: \"'Spain'\"}")
+    bucket.put(f"{place}a.parquet", parquet(lines(0, 10).drop_columns(["country"]), tmp_path))
+    bucket.put(f"{place}b.csv.gz", gzip.compress(b"event_id\nx\n"))
+    bucket.put(f"{place}half.parquet", b"PAR1")
+    first, second, _ = here.ready()
     assert here.take(first)["moved_to"] == "order_lines/done/a.parquet"
     with pytest.raises(LandingFailed, match=r"b\.csv\.gz has no column for"):
         here.take(second)
-    assert bucket.names() == ["done/a.parquet", "failed/b.csv.gz", "failed/b.csv.gz.reason.txt", "import.yml"]
-    bucket.put("c.parquet", bucket.memory.cat_file("/bucket/landing/order_lines/done/a.parquet"))
-    assert [result["state"] for result in here.take_all()] == ["duplicate"]
+    bucket.put(f"{place}half.parquet", b"changed since")
+    assert here.look() == []
+    assert [name for name in bucket.names(place) if name] == [
+        ".keep", "done/a.parquet", "failed/b.csv.gz", "failed/b.csv.gz.reason.txt", "half.parquet", "import.yml"
+    ]  # fmt: skip
+    bucket.put(f"{place}c.parquet", bucket.objects[f"{place}done/a.parquet"][0])
+    (file,) = [file for file in here.ready() if file["name"] == "c.parquet"]
+    assert here.take(file)["state"] == "duplicate"
     assert here.rows() == [f"e{number}" for number in range(10)]
 
 
-def test_where_nothing_may_be_moved_a_file_is_done_with_once(here: Landing, tmp_path: Path) -> None:
-    bucket = Bucket(read_only=True)
-    here.folder = bucket.folder
-    bucket.put("a.parquet", parquet(lines(0, 10), tmp_path))
-    bucket.put("bad.parquet", b"bad")
-    (good,) = here.ready()
+def test_where_nothing_may_be_moved_a_file_is_done_with_once(
+    here: Landing, bucket: ObjectStore, tmp_path: Path
+) -> None:
+    place = "bucket/in/order_lines/"
+    bucket.put(f"{place}a.parquet", parquet(lines(0, 10), tmp_path))
+    bucket.put(f"{place}bad.csv", b"bad\n")
+    bucket.read_only = True
+    good, bad = here.ready()
     assert here.take(good)["moved_to"] == "order_lines/a.parquet"
-    here.now += landing.HALF_WRITTEN_S
-    (bad,) = here.look()
-    with pytest.raises(LandingFailed, match=r"It is in order_lines/bad\.parquet now"):
+    with pytest.raises(LandingFailed, match=r"It is in order_lines/bad\.csv now"):
         here.take(bad)
     assert here.take_all() == []
-    assert bucket.names() == ["a.parquet", "bad.parquet"]
+    assert bucket.names(place) == [".keep", "a.parquet", "bad.csv"]
     # Another content under its name is another file.
-    bucket.put("a.parquet", parquet(lines(10, 11), tmp_path))
+    bucket.put(f"{place}a.parquet", parquet(lines(10, 11), tmp_path))
     assert [result["appended"] for result in here.take_all()] == [11]
 
 

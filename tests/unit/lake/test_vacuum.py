@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from support.logs import SetClock
+from support.object_store import object_store
 from unit.lake.test_exporter import offsets
 
 from ingest_service.errors import StorageError
@@ -177,6 +178,37 @@ def test_what_stays_is_on_disk_before_anything_is_deleted(log: Log, fill: Fill, 
     assert data_files(uri) < before
     exporter.vacuum([], 0)
     assert len(seen) == 1
+
+
+def test_a_folder_may_have_any_name(log: Log, fill: Fill, tmp_path: Path) -> None:
+    uri = str(tmp_path / "a lake, 100% ours" / "things")
+    exporter = LakeExporter(log, "things", uri)
+    grow(fill, exporter)
+    assert exporter.vacuum([], 0).deleted_files > 0
+    assert DeltaTable(uri).to_pyarrow_table().num_rows == 90
+
+
+def test_a_table_in_an_object_store_is_vacuumed_by_a_process_of_its_own(log: Log, fill: Fill) -> None:
+    with object_store() as store:
+        options = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store.port}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "conditional_put": "etag",
+        }  # fmt: skip
+        uri = "s3://bucket/lake/things"
+        store.put("bucket/lake/.keep", b"")
+        exporter = LakeExporter(log, "things", uri, storage_options=options)
+        kept = grow(fill, exporter) - 1
+        before = set(DeltaTable(uri, version=kept, storage_options=options).file_uris())
+        done = exporter.vacuum([kept, 99], 0)
+        assert (done.deleted_files, done.files, done.kept_files, done.missing) == (3, 3, 6, (99,))
+        assert len(store.names("bucket/lake/things/event_date")) == 9
+        there = {f"s3://{path}" for path in store.objects}
+        assert before < there
+        fill(20)
+        assert exporter.export().offset == 110
+        store.read_only = True
+        with pytest.raises(StorageError, match=r"could not be vacuumed: (?s:.*)AccessDenied"):
+            exporter.vacuum([], 0)
 
 
 def test_compacted_are_past_dates_in_several_small_files(set_log: tuple[Log, SetClock], uri: str) -> None:
