@@ -93,10 +93,10 @@ class Vacuum:
     """One vacuum of one table, which nobody else may write to meanwhile: hold the exporter's lock.
 
     In this order: 0 the table's own clean-up is switched off, once; 1 list the folder; 2 find the files of every
-    version that stays readable; 3 bring to disk what those versions consist of, as delta-rs does not sync what it writes;
-    4 delete the data files that are in none of them and were last written before the cutoff; 5 delete the Delta log's
-    entries before the last checkpoint that all those versions can do with. After a crash in between, the next one does
-    the rest.
+    version that stays readable; 3 bring to disk what those versions consist of, as delta-rs does not sync what it
+    writes; 4 delete the data files that are in none of them and were last written before the cutoff; 5 delete the Delta
+    log's entries before the last checkpoint that all those versions can do with. After a crash in between, the next one
+    does the rest.
     """
 
     def __init__(
