@@ -218,13 +218,16 @@ def publish(config: DayConfig, run_id: str) -> dict[str, Any]:
 
 
 def document(config: DayConfig, run_id: str) -> dict[str, Any]:
-    """Write the dbt docs and the data docs. Gives their paths: dbt_docs, data_docs."""
+    """Write the dbt docs and the data docs. Gives their paths: dbt_docs, data_docs.
+
+    The dbt docs are of the published warehouse: those of a run as of another one are not made.
+    """
     from quality.data_docs import write_data_docs
     from quality.dbt_project import put_docs
 
     def work(run: Run) -> dict[str, Any]:
         pages = {"data_docs": str(write_data_docs(config, run_id))}
-        return {"dbt_docs": str(put_docs(config, run)), **pages}
+        return {"dbt_docs": "" if run.options.as_of else str(put_docs(config, run)), **pages}
 
     return _stage(config, run_id, "document", work)
 
