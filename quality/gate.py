@@ -91,6 +91,8 @@ def check_lake(config: DayConfig, run: Run) -> dict[str, Any]:
 
 def check_warehouse(config: DayConfig, run: Run) -> dict[str, Any]:
     """Check the project's mart suites on the run's work copy. Gives and raises as `check_lake`."""
+    import duckdb
+
     suites: list[Suite] = []
     scratch = config.run_folder(run.run_id) / "marts.duckdb"
     try:
@@ -98,7 +100,13 @@ def check_warehouse(config: DayConfig, run: Run) -> dict[str, Any]:
             connection.execute(f"attach {literal(config.work_copy(run.run_id))} as work (read_only)")
             connection.execute("use work")
             for suite in load_suites(config.suites).marts:
-                tables = make_tables(connection, "checked.main", _mart_rows(run, suite), [suite], run.dates)
+                try:
+                    tables = make_tables(connection, "checked.main", _mart_rows(run, suite), [suite], run.dates)
+                except (duckdb.CatalogException, duckdb.BinderException) as error:
+                    if run.options.streams is not None and isinstance(error, duckdb.CatalogException):
+                        continue  # A model of another stream, which has never been built.
+                    why = " ".join(str(error).split())
+                    raise ConfigWrong(f"suite {suite.name}: its rows cannot be had: {why}. Correct it") from error
                 suites += _suites(config, run, connection, tables)
         return run_suites(config, run, scratch, suites)
     finally:

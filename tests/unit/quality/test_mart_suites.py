@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from quality.config import DayConfig
-from quality.errors import CheckFailed
+from quality.errors import CheckFailed, ConfigWrong
 from quality.gate import check_warehouse
 from quality.report_page import write_report
 from quality.run import Run
@@ -130,3 +130,8 @@ def test_an_expectation_that_cannot_be_made_stops_the_day_and_the_others_are_mad
     maximum = others["marts_customers.id.column_max_to_be_between"]
     assert (maximum["success"], maximum["observed"]) == (False, "9")
     assert others["marts_customers.id_below_9"]["unexpected_rows"] == 1
+
+
+def test_a_suite_on_a_model_that_is_not_there_is_named(check: Check):
+    with pytest.raises(ConfigWrong, match=r"suite marts_orders: its rows cannot be had: .*orders"):
+        check("drop table orders")
