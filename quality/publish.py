@@ -4,7 +4,7 @@
     2. what readers cannot use is dropped: views over the run's lake version
     3. the publication is written into it, in the tables below
     4. checkpoint, close: the file stands alone, without a write-ahead log
-    5. fsync the file, rename it over the published one, fsync the folder
+    5. fsync the file, put it among the versions, point the published name to it (see `quality.versions`)
 
 Readers that have the old file open keep it. Published twice by the same run, the second time does nothing.
 
@@ -31,6 +31,7 @@ from quality.errors import PublishConflict, RunWrong
 from quality.files import copy_file, replace_durably, write_atomically
 from quality.lake import pinned_lake
 from quality.run import Pin, Run
+from quality.versions import is_in_place, put_in_place
 from tidemill.lake import identifier
 
 _TABLES = """
@@ -102,6 +103,8 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
     import duckdb
 
     work = config.work_copy(run.run_id)
+    if is_in_place(config, work):
+        remove_copy(config, run.run_id)
     if not work.exists():
         published = published_by(config, run.run_id)
         if published is None:
@@ -123,7 +126,7 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
             [run.run_id, run.date, run.last_date, _streams(run), base["taken_at"]],
         )
         connection.execute("checkpoint")  # 4
-    replace_durably(work, config.warehouse)  # 5
+    put_in_place(config, work, run.run_id)  # 5
     remove_copy(config, run.run_id)
     result = published_by(config, run.run_id)
     assert result is not None, "the publication was written before the rename"

@@ -50,7 +50,7 @@ def test_a_publication_replaces_the_file_that_readers_open(config: DayConfig, ru
         ("main", "fct"), ("main", "tidemill_dates"), ("main", "tidemill_published"), ("main", "tidemill_reconciled"),
     ]  # fmt: skip
     assert runs == [("r1", "2011-12-05"), ("r2", "2011-12-06")]
-    assert sorted(os.listdir(config.warehouse.parent)) == ["warehouse.duckdb", "work"]
+    assert sorted(os.listdir(config.warehouse.parent)) == ["versions", "warehouse.duckdb", "work"]
     assert os.listdir(config.warehouse.parent / "work") == []
 
 
