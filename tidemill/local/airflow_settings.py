@@ -27,6 +27,9 @@ TUNING = {
     "AIRFLOW__CORE__PARALLELISM": "4",
     # A chain of ten tasks: 12 s at the default, 2 to 3 s so.
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+    # A task waits for an answer of the API server as long as a busy machine may need: after 5 s it asks four times
+    # more, and then it is killed.
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
     # A task whose process is gone is seen after a minute, not five.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     # A new or changed DAG file is seen after 10 s, not 300. One that has not changed is read once a minute, not twice:
