@@ -26,13 +26,15 @@ OF_RUNS = {"tidemill_published", "tidemill_reconciled"}
 def send_lines(stack: Stack, date: dt.date, rows: int, *, name: str = "", hour: int = 8) -> None:
     """Send a morning of sales; acknowledged when this returns."""
     start = dt.datetime.combine(date, dt.time(hour), dt.UTC)
+    # Six digits, and of this date alone: an invoice has one.
+    invoice = 100_000 + date.toordinal() % 800 * 1_000
     with tidemill.connect(stack.address) as service:
         lines = service.stream("order_lines")
         acks = [
             lines.send(
                 {
                     "event_id": f"{date}{name}-{number}",
-                    "invoice_no": str(536365 + number // 5),
+                    "invoice_no": str(invoice + number // 5),
                     "stock_code": f"S{number % 17}",
                     "description": "a lantern",
                     "quantity": 1 + number % 3,
