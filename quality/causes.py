@@ -65,6 +65,21 @@ def rows_by_definition(
         raise CannotRun(" ".join(str(error).split())) from error
 
 
+def of_magnitudes(sql: str) -> str:
+    """Give a model's SQL with the absolute values in each sum and mean: how large the numbers are that they are of."""
+    import sqlglot
+    from sqlglot import exp
+
+    try:
+        tree = sqlglot.parse_one(sql, dialect="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        raise CannotRun(" ".join(str(error).split())) from error
+    for node in list(tree.find_all(exp.Sum, exp.Avg)):
+        if not isinstance(node.this, exp.Distinct):
+            node.set("this", exp.Abs(this=node.this.copy()))
+    return str(tree.sql(dialect="duckdb"))
+
+
 def explain(own: Comparison, batch: Comparison | None, columns: tuple[Iterable[str], Iterable[str]]) -> Comparison:
     """Give what comes of comparing a view of another definition than was built.
 

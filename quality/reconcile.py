@@ -90,14 +90,22 @@ class Comparison:
 
 
 def compare_view(
-    connection: Any, view: ViewStatus, live: pa.Table, batch: str, first: dt.date, end: dt.date, bounds: str = ""
+    connection: Any,
+    view: ViewStatus,
+    live: pa.Table,
+    batch: str,
+    first: dt.date,
+    end: dt.date,
+    bounds: str = "",
+    magnitudes: str = "",
 ) -> Comparison:
     """Compare a sealed copy with a table of this DuckDB connection.
 
     live: the sealed copy's rows; batch: the model's table, quoted; first, end: the run's dates, end excluded. A view
     without windows is compared whole; of one whose old windows have left the live table, what is left is compared.
     bounds: a query that gives the bounds of approximate quantiles, in columns `<name>__low` and `<name>__high`, by
-    group: needed where the view has such columns.
+    group: needed where the view has such columns. magnitudes: a table that has, under the names of columns with a
+    tolerance, what their sums would be of absolute values: a sum near zero is as exact as the numbers that it is of.
     """
     condition = _condition(view, first, end)
     # From SQLite a column comes in the Arrow type nearest to its own; the view says which DuckDB type it has.
@@ -110,6 +118,7 @@ def compare_view(
     _make(connection, "batch_side", view, batch, condition)
     if _bounded(view):
         _make_bounds(connection, view, bounds, condition)
+    connection.execute(f"create or replace temp table magnitude_side as {_magnitudes(view, magnitudes, condition)}")
     connection.execute(f"create or replace temp table differing as {_differing(view)}")
     windows, rows = connection.execute(_counts_sql(view)).fetchall()[0]
     found = " union all ".join(_differences_sql(view))
@@ -172,6 +181,29 @@ def _make_bounds(connection: Any, view: ViewStatus, query: str, condition: str) 
     )
 
 
+def _magnitudes(view: ViewStatus, table: str, condition: str) -> str:
+    """Give the query of the magnitudes m0, m1 … by group; of no row where there are none."""
+    groups = [f"{identifier(view.columns[place].name)} as c{place}" for place in _group_places(view)]
+    values = [f"cast({identifier(column.name)} as double) as m{place}" for place, column in tolerant(view)]
+    chosen = ", ".join([*groups, *values]) or "1 as none"
+    return f"select {chosen} from {table} where {condition}" if table else _no_magnitudes(view)
+
+
+def _no_magnitudes(view: ViewStatus) -> str:
+    groups = [f"c{place}" for place in _group_places(view)]
+    values = [f"cast(null as double) as m{place}" for place, _ in tolerant(view)]
+    return f"select {', '.join([*groups, *values]) or '1 as none'} from batch_side where false"
+
+
+def tolerant(view: ViewStatus) -> list[tuple[int, ViewColumn]]:
+    """Give the columns, with their places, that may differ by a relative tolerance."""
+    return [
+        (place, column)
+        for place, column in _values(view)
+        if not column.exact and not column.rank_error and _is_number(column.type)
+    ]
+
+
 def _differing(view: ViewStatus) -> str:
     """Join the sides on the group, NULL equal to NULL, and keep the rows in which something differs.
 
@@ -187,9 +219,12 @@ def _differing(view: ViewStatus) -> str:
     chosen += ["case when l.is_there then l.w else b.w end as w", "l.is_there as in_live", "b.is_there as in_batch"]
     chosen += [f"l.c{place} as l{place}, b.c{place} as b{place}" for place, _ in _values(view)]
     chosen += [f"a.low{place}, a.high{place}" for place, _ in _bounded(view)]
+    chosen += [f"case when isfinite(m.m{place}) then m.m{place} else 0 end as m{place}" for place, _ in tolerant(view)]
     joined = f"select {', '.join(chosen)} from live_side l full outer join batch_side b on {same_group('b')}"
     if _bounded(view):
         joined += f" left join bounds_side a on {same_group('a')}"
+    if tolerant(view):
+        joined += f" left join magnitude_side m on {same_group('m')}"
     differs = ["in_live is null", "in_batch is null", *(_differs(column, place) for place, column in _values(view))]
     return f"select * from ({joined}) where {' or '.join(f'({each})' for each in differs)}"
 
@@ -266,12 +301,13 @@ def _differs(column: ViewColumn, place: int) -> str:
     if column.exact or not _is_number(column.type):
         return differs
     # NULL, NaN or infinity on one side only is a difference: `is not true` holds for NULL too.
-    return f"{differs} and ({_is_close(live, batch, column.relative_tolerance)}) is not true"
+    return f"{differs} and ({_is_close(live, batch, column.relative_tolerance, f'm{place}')}) is not true"
 
 
-def _is_close(value: str, other: str, tolerance: float) -> str:
+def _is_close(value: str, other: str, tolerance: float, magnitude: str = "0") -> str:
     value, other = (f"cast({side} as double)" for side in (value, other))
-    return f"isfinite({other}) and try(abs({value} - {other})) <= {tolerance!r} * abs({other})"
+    scale = f"greatest(abs({other}), {magnitude})"
+    return f"isfinite({other}) and try(abs({value} - {other})) <= {tolerance!r} * {scale}"
 
 
 def _amount(column: ViewColumn, place: int) -> str:

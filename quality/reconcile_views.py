@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quality.causes import UNEXPLAINED, CannotRun, explain, rows_by_definition
+from quality.causes import UNEXPLAINED, CannotRun, explain, of_magnitudes, rows_by_definition
 from quality.config import DayConfig
 from quality.errors import Finding, LakeFailed, ReconciliationFailed, ServiceFailed
 from quality.files import write_atomically
 from quality.lake import pinned_query
 from quality.live_models import LiveModel, applied_seed_nodes, applied_seeds, load_live_models
-from quality.reconcile import Comparison, compare_view, expiry, has_expired
+from quality.reconcile import Comparison, compare_view, expiry, has_expired, tolerant
 from quality.run import Run
 from quality.sealed_copy import NotComparable, SealedCopies
 from quality.service import connected
@@ -163,8 +163,29 @@ class _Comparing:
             return Comparison(name, view.stream, 0, 0, 0, (), note, compared=False)
         if model.is_defined_as(view, self._seeds):
             bounds = self._bounds(view, model, whole=False)
-            return compare_view(self._connection, view, copy, model.table, run.first, run.end, bounds)
+            found = compare_view(self._connection, view, copy, model.table, run.first, run.end, bounds)
+            near = {column.name for _, column in tolerant(view)} & {each.column for each in found.differences}
+            return self._by_magnitude(view, model, copy, bounds, found) if near else found
         return self._by_own_definition(view, model, copy)
+
+    def _by_magnitude(
+        self, view: ViewStatus, model: LiveModel, copy: pa.Table, bounds: str, found: Comparison
+    ) -> Comparison:
+        """Compare again, with how large the numbers are of which the sums are: near zero, that is what counts."""
+        run, pin = self._run, self._run.streams[view.stream]
+        rows = pinned_query(self._config, view.stream, pin, pin.seal_offset)
+        try:
+            sql = of_magnitudes(model.sql)
+            sizes = rows_by_definition(sql, rows, {}, model.tables, self._config.work_copy(run.run_id))
+        except CannotRun:
+            return found
+        self._connection.register("magnitudes", sizes)
+        try:
+            return compare_view(
+                self._connection, view, copy, model.table, run.first, run.end, bounds, magnitudes="magnitudes"
+            )
+        finally:
+            self._connection.unregister("magnitudes")
 
     def _by_own_definition(self, view: ViewStatus, model: LiveModel, copy: pa.Table) -> Comparison:
         """Compare a view of another definition than was built: with what its own gives, then with the model."""

@@ -115,7 +115,8 @@ def _rules_of(field: FieldDescriptor, column: Column) -> Rules:
         _merge(found, _within(field, column))
     if rules is not None and rules.required:
         found["not_null" if field.has_presence else "not_zero"] = True
-    if rules is not None and rules.ignore and len(found.keys() - {"not_null", "not_zero", NOT_CHECKED}):
+    # Where presence is tracked, what is unset is ignored, not a zero that is set.
+    if rules is not None and rules.ignore and not field.has_presence and found.keys() - {"not_zero", NOT_CHECKED}:
         found["zero_passes"] = True
     return found
 

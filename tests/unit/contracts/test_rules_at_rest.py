@@ -6,6 +6,7 @@ rule is listed as not checked.
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import time
 from pathlib import Path
@@ -101,7 +102,8 @@ def test_a_oneof_that_has_to_be_set(contracts: dict[str, Contract]) -> None:
 
 def test_rows_changed_by_hand_are_found(contract: Contract, order_line: Any) -> None:
     now = int(time.time())
-    lines = [order_line(event_id=f"e{number}", invoiced_at=now) for number in range(12)]
+    at = dt.datetime.fromtimestamp(now, dt.UTC)
+    lines = [order_line(event_id=f"e{number}", invoiced_at=at) for number in range(12)]
     intake = Intake(contract)
     checked = intake.from_proto([line.SerializeToString() for line in lines], time.time_ns() // 1000)
     times = pa.array([now * 1_000_000] * 12, pa.timestamp("us", tz="UTC"))

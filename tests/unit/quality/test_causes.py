@@ -8,13 +8,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from quality.causes import DEFINITION, CannotRun, explain, rows_by_definition
+from quality.causes import DEFINITION, CannotRun, explain, of_magnitudes, rows_by_definition
 from quality.errors import ReconciliationFailed
 from quality.reconcile import COLUMNS, Comparison, Difference
 from quality.reconcile_views import judge
 from quality.run import Run
 
-ROWS = "select * from (values ('2011-12-05 08:26', 'DE', 2), ('2011-12-05 08:27', 'CH', 3)) t(moment, country, quantity)"
+ROWS = (
+    "select * from (values ('2011-12-05 08:26', 'DE', 2), ('2011-12-05 08:27', 'CH', 3)) t(moment, country, quantity)"
+)
 SQL = """
 with kept as (select * from "warehouse"."events"."order_lines" where quantity > 1)
 select region, sum(quantity)::bigint as units from kept join "warehouse"."main"."regions" using (country) group by all
@@ -90,3 +92,13 @@ def test_other_columns_are_one_difference():
 def test_a_changed_definition_that_changes_no_row_has_no_difference():
     found = explain(AGREES, AGREES, ((), ()))
     assert found == dataclasses.replace(AGREES, note=found.note)
+
+
+def test_the_magnitude_of_a_sum_is_that_of_absolute_values():
+    sql = (
+        "select a, sum(x) as s, avg(x * y) filter (x > 0) as m, sum(distinct x) as d, count(*) as n from t group by all"
+    )
+    rows = duckdb.connect().sql(
+        of_magnitudes(sql).replace("FROM t", "FROM (values (1, 2.0, -1.0), (1, -2.0, 1.0)) t(a, x, y)")
+    )
+    assert rows.fetchall() == [(1, 4, 2, 0, 2)]

@@ -1,4 +1,5 @@
 import datetime as dt
+import math
 import random
 from decimal import Decimal
 
@@ -326,3 +327,17 @@ def test_quantiles_of_times_are_compared_as_times():
     assert compare_bounded(rows, bounds.format(45), bounded("TIMESTAMP")).difference_count == 0
     (found,) = compare_bounded(rows, bounds.format(15), bounded("TIMESTAMP")).differences
     assert (found.bounds, found.difference) == ("2011-12-05 08:00:00 to 2011-12-05 08:15:00", "")
+
+
+def test_a_sum_near_zero_is_as_exact_as_its_numbers_are_large():
+    """Of 1e6 and -1e6, and what rounding leaves: 1e-10 beside 3e-10 is no difference, 1e-2 is one."""
+    for live, magnitude, differences in ((1e-10, 2e6, 0), (1e-10, None, 1), (1e-10, math.nan, 1), (1e-2, 2e6, 1)):
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            connection.register("batch_rows", table([row(mean=3e-10)]))
+            connection.execute("create table batch as select * replace (units::hugeint as units) from batch_rows")
+            connection.register("sizes", table([row(mean=magnitude)]))
+            found = compare_view(
+                connection, view(), table([row(mean=live)]), "batch", RUN.first, RUN.end, magnitudes="sizes"
+            )
+        assert found.difference_count == differences, (live, magnitude)
