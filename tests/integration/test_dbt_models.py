@@ -354,9 +354,9 @@ def test_customers(built: Built):
     )
     november, december = day_of("2011-11-01"), day_of("2011-12-01")
     assert rows == [
-        (1, 2, 2, 12, money("30.600"), money("30.600"), "536001", "536002", november, 1, 1, 4, 4, "at risk"),
-        (2, 1, 1, -1, money("-12.750"), money("-12.750"), "536003", "536003", december, 1, 1, 1, 1, "lapsed"),
-        (3, 1, 0, 1, money("2.950"), money("2.950"), "536010", "536010", december, 1, 1, 1, 2, "lapsed"),
+        (1, 2, 2, 12, money("30.600"), money("30.600"), "536001", "536002", november, 1, 5, 4, 4, "champion"),
+        (2, 1, 1, -1, money("-12.750"), money("-12.750"), "536003", "536003", december, 1, 5, 1, 1, "newcomer"),
+        (3, 1, 0, 1, money("2.950"), money("2.950"), "536010", "536010", december, 1, 5, 1, 2, "newcomer"),
         (4, 0, 1, -1, money("-2.950"), money("-2.950"), None, None, None, None, None, None, None, "never ordered"),
     ]
 

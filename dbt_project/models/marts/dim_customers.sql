@@ -38,12 +38,13 @@ measured as (
     left join {{ ref('int_stream_dates') }} as dates on dates.stream = 'order_lines'
 ),
 
--- In fifths of the customers who ordered; equals have the same score. Reckoned in whole numbers, as a fraction's
--- rounding would decide on which side of a border a customer is.
+-- In fifths of the customers who ordered. Equals have the same score: by recency the higher, so that in a young
+-- warehouse, where all ordered lately, nobody has lapsed; else the lower, so that one order is never many. Reckoned in
+-- whole numbers, as a fraction's rounding would decide on which side of a border a customer is.
 scored as (
     select
         customer_id,
-        (5 * (rank() over (order by recency_days desc) - 1) // count(*) over () + 1)::integer as recency_score,
+        (5 - 5 * (rank() over (order by recency_days) - 1) // count(*) over ())::integer as recency_score,
         (5 * (rank() over (order by orders) - 1) // count(*) over () + 1)::integer as frequency_score,
         (5 * (rank() over (order by lifetime_value) - 1) // count(*) over () + 1)::integer as monetary_score
     from measured
