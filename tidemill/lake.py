@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 EVENT_DATE = "event_date"
 """The partition column: it stands in the folder's name, not in the files."""
@@ -31,7 +32,7 @@ def lake_files(uri: str, version: int | None) -> list[str]:
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
-        return sorted(DeltaTable(uri, version=version).file_uris())
+        files = DeltaTable(uri, version=version).file_uris()
     except TableNotFoundError as error:
         if version is None:
             return []
@@ -44,6 +45,8 @@ def lake_files(uri: str, version: int | None) -> list[str]:
             f"expected the lake table {uri} at version {version}; Delta says: {error}. "
             "If the version was vacuumed, seal the date again to pin a new one"
         ) from error
+    # Delta writes paths as URLs are written; DuckDB takes those of local files as they are.
+    return sorted(files if "://" in uri else map(unquote, files))
 
 
 def lake_query(files: list[str], columns: Mapping[str, str], below_offset: int | None) -> str:

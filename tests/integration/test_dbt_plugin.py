@@ -137,6 +137,13 @@ def test_the_columns_are_those_of_the_generated_source(load: Load):
         assert columns(relation) == list(declared.items())
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path):
+    uri = str(tmp_path / "a folder, 100% ours" / "payments")
+    write_deltalake(uri, payments(0, [4, 5]), partition_by=["event_date"])
+    with duckdb.connect(":memory:") as connection:
+        assert offsets(connection.sql(lake_query(lake_files(uri, 0), COLUMNS, None))) == [0, 1]
+
+
 def test_other_files_of_the_folder_are_not_read(load: Load, lake: str):
     stray = Path(lake) / "event_date=2011-12-05" / "stray.parquet"
     duckdb.sql("select 99::bigint as _offset").write_parquet(str(stray))
