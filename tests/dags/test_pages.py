@@ -132,6 +132,7 @@ def day(browser: Browser, stack: Stack, client: AirflowClient) -> str:
     page.goto(f"{stack.airflow_url}/dags/daily/runs/{urllib.parse.quote(run_id, safe='')}/plugin/run-report")
     # The report of a run that goes on follows it by itself, to its end.
     expect(framed(page).locator("h1 .badge")).to_have_text(re.compile("queued|running|published|failed"))
+    expect(framed(page).get_by_role("heading", name=re.compile("Stages|Tasks")).first).to_be_visible()
     picture(page, "report_of_a_running_day")
     for _ in client.follow("daily", run_id, timeout_s=900, check=stack.check):
         pass
@@ -173,7 +174,7 @@ def test_the_run_report_shows_what_the_run_did(page: Page, stack: Stack, client:
     assert f"\t{seal:,}\t" in stream
     # What a check of the contract found, and what had broken it on arrival.
     expect(report.get_by_text("checks passed").first).to_be_visible()
-    expect(report.get_by_text("Rows in quarantine")).to_be_visible()
+    expect(report.get_by_role("columnheader", name="Rows in quarantine")).to_be_visible()
     # The frame lets its reader go on to Airflow's own page of a task.
     report.get_by_role("link", name="reconcile", exact=True).click()
     page.wait_for_url("**/tasks/reconcile**")
