@@ -34,11 +34,7 @@ def versions(config: DayConfig) -> list[Path]:
 def test_each_publication_has_a_path_of_its_own_and_one_name(config: DayConfig, run: Run):
     publish_value(config, run, 1)
     first = config.warehouse.resolve()
-    assert (first.name, first.parent.parent.name, config.warehouse.is_symlink()) == (
-        "warehouse.duckdb",
-        "versions",
-        True,
-    )
+    assert (first.name, first.parent.parent.name) == ("warehouse.duckdb", "versions")
     # The link is a relative one: the folder may be moved, or be mounted elsewhere.
     assert not config.warehouse.readlink().is_absolute()
     with duckdb.connect(str(config.warehouse), read_only=True) as held:
