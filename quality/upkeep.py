@@ -4,7 +4,7 @@
     runs        the runs' folders: large files go first, the record last
     docs        the checks' results and their pages
     alerts      old alerts
-    leftovers   what runs and imports that died have left: work copies, tickets, temporary files
+    leftovers   what runs and imports that died have left: work copies, tickets, temporary files; replaced warehouses
     backup      a backup to TIDEMILL_BACKUP, and the oldest ones away
     log, live   told only: the ingest service bounds its log, its quarantine and its live views by itself
     disk        told: what takes room, what is free, for how long
@@ -33,6 +33,7 @@ from quality.publish import last_published, published_pins
 from quality.removing import newest_below, remove, remove_empty
 from quality.service import connected
 from quality.upkeep_settings import UpkeepSettings
+from quality.versions import replaced
 
 DAY_S = 86_400.0
 KEPT_LONG = {"run.json", "operations", "run_results", "failed"}
@@ -160,7 +161,7 @@ def leftovers(config: DayConfig, settings: UpkeepSettings | None = None, now_s: 
     folders = (config.queue, config.warehouse.parent, config.alerts, Ledger(config).root, *_run_folders(config))
     doomed += [path for folder in folders for path in _in(folder) if _TEMPORARY.fullmatch(path.name)]
     doomed += _served_tickets(config)
-    doomed = [path for path in doomed if newest_below(path) < oldest]
+    doomed = [path for path in doomed if newest_below(path) < oldest] + replaced(config, now_s=now)
     freed = sum(remove(path) for path in doomed)
     return {"what": "leftovers", "removed": len(doomed), "freed_bytes": freed, "paths": sorted(map(str, doomed))[:100]}
 

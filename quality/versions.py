@@ -50,7 +50,8 @@ def put_in_place(config: DayConfig, work: Path, run_id: str) -> None:
     sync_folder(warehouse.parent)
     if former is not None:
         os.utime(former)
-    remove_replaced(config)  # 3
+    for folder in replaced(config):  # 3
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_in_place(config: DayConfig, work: Path) -> bool:
@@ -58,17 +59,14 @@ def is_in_place(config: DayConfig, work: Path) -> bool:
     return work.exists() and config.warehouse.exists() and work.samefile(config.warehouse)
 
 
-def remove_replaced(config: DayConfig, *, now_s: float | None = None) -> list[Path]:
-    """Remove the versions that were replaced more than REPLACED_S ago, and all but the last few; give their folders."""
+def replaced(config: DayConfig, *, now_s: float | None = None) -> list[Path]:
+    """Give the folders of the versions that may go: replaced more than REPLACED_S ago, or not among the last few."""
     oldest_s = (time.time() if now_s is None else now_s) - REPLACED_S
     current, versions = _current(config), _versions(config)
     # Named by their time, the oldest first.
-    replaced = sorted(each for each in versions.iterdir() if each != current) if versions.is_dir() else []
-    kept = {folder for folder in replaced[-REPLACED_MAX:] if folder.stat().st_mtime >= oldest_s}
-    doomed = [folder for folder in replaced if folder not in kept]
-    for folder in doomed:
-        shutil.rmtree(folder, ignore_errors=True)
-    return doomed
+    others = sorted(each for each in versions.iterdir() if each != current) if versions.is_dir() else []
+    kept = {folder for folder in others[-REPLACED_MAX:] if folder.stat().st_mtime >= oldest_s}
+    return [folder for folder in others if folder not in kept]
 
 
 def _versions(config: DayConfig) -> Path:

@@ -8,11 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from quality import upkeep
 from quality.config import DayConfig
 from quality.files import copy_file
 from quality.publish import last_published, publish, take_copy
 from quality.run import Run
-from quality.versions import REPLACED_MAX, REPLACED_S, is_in_place, remove_replaced
+from quality.versions import REPLACED_MAX, REPLACED_S, is_in_place, replaced
 
 
 def publish_value(config: DayConfig, run: Run, value: int) -> None:
@@ -60,9 +61,11 @@ def test_what_was_replaced_leaves_after_a_while_and_the_published_one_never(conf
     publish_value(config, run, 1)
     publish_value(config, run, 2)
     now_s = versions(config)[0].stat().st_mtime
-    assert remove_replaced(config, now_s=now_s + REPLACED_S - 1) == []
-    assert len(remove_replaced(config, now_s=now_s + REPLACED_S + 1)) == 1
-    assert remove_replaced(config, now_s=now_s * 2) == []
+    assert replaced(config, now_s=now_s + REPLACED_S - 1) == []
+    assert replaced(config, now_s=now_s + REPLACED_S + 1) == versions(config)[:1]
+    result = upkeep.leftovers(config, now_s=now_s + REPLACED_S + 1)
+    assert (result["removed"], result["freed_bytes"] > 0, len(versions(config))) == (1, True, 1)
+    assert upkeep.leftovers(config, now_s=now_s * 2)["removed"] == 0
     assert value(config.warehouse) == 2
 
 
