@@ -1,4 +1,4 @@
-"""The published warehouse: a DuckDB file that is replaced as a whole, by a rename, whenever a day is published.
+"""The published warehouse: a DuckDB file by a name that leads to another one whenever a day is published.
 
 It has, beside the models' tables:
 
@@ -43,8 +43,8 @@ class PublishedWarehouse:
         """Attach the file that is in its place now to `duck`, until that is closed; None before the first publication.
 
         duck: an instance of its own, in memory, in UTC. All that is read by it is of one file, whatever is published
-        meanwhile. DuckDB keeps one instance for each path that it connects to, as long as any connection of the process
-        has it open, and would give the old file again; what an instance in memory attaches is opened anew.
+        meanwhile: the name is a link, which DuckDB resolves once. Where it is none (a backup's), what an instance in
+        memory attaches is still opened anew; `connect` would give the file that the process has open by that path.
 
         Raises StorageError when the file cannot be read.
         """
