@@ -10,7 +10,7 @@ QualityError
 ├── BalanceFailed           two counts that must be equal are not
 ├── ReconciliationFailed    live and batch differ, or nothing was compared; retryable while a view is rebuilt
 ├── PublishConflict         another run has published since this one took its copy: build again
-├── LandingFailed           a landed file could not be imported; it is set aside, or stays where it is
+├── LandingFailed           a landed file could not be imported; set aside, or where it is; retryable from a store
 ├── UpkeepFailed            a part of the upkeep could not be done; retryable
 └── DiskFull                no space was left; readers are not disturbed; retryable once there is some
 """
@@ -82,7 +82,7 @@ class ModelFailed(QualityError):
 
 
 class CheckFailed(QualityError):
-    """Expectations that stop the day were not met; `checks` names them. results: those of all, as in the run's record."""
+    """Expectations that stop the day were not met; `checks` names them. results: of all, as in the run's record."""
 
     def __init__(
         self,
@@ -126,7 +126,8 @@ class LandingFailed(QualityError):
     """A file in the landing folder could not be imported.
 
     stream, file: which one; reason: what was expected and what came; moved_to: where it was set aside, below the
-    landing folder, or empty when it stays; rows_sent: how many of its rows had been sent before.
+    landing folder, or empty when it stays; rows_sent: how many of its rows had been sent before. Retryable when the
+    store that it lies in did not answer.
     """
 
     def __init__(
@@ -138,10 +139,12 @@ class LandingFailed(QualityError):
         reason: str = "",
         moved_to: str = "",
         rows_sent: int = 0,
+        retryable: bool = False,
     ) -> None:
         super().__init__(message, names=[f"{stream}/{file}"] if file else [])
         self.stream, self.file, self.reason = stream, file, reason or message
         self.moved_to, self.rows_sent = moved_to, rows_sent
+        self.retryable = retryable
 
 
 class UpkeepFailed(QualityError):

@@ -51,6 +51,9 @@ FILES_MAX = 500
 DATES_MAX = 1_000
 """How many dates a result lists, those with the most rows."""
 
+_OWN = {"airflow", "alerts", "contracts", "docs", "lake", "landing", "live", "log", "logs", "runs", "warehouse"}
+"""The data folder's own folders, as docs/operate.md lists them."""
+
 _log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 
@@ -58,9 +61,11 @@ Clock = Callable[[], float]
 def look(config: DayConfig, folder: LandingFolder | None = None, clock: Clock = time.time) -> list[dict[str, Any]]:
     """List the files that lie ready, for `take`: those that are as they were at an earlier look, and whole.
 
-    folder: TIDEMILL_LANDING's unless given. Raises ConfigWrong when it cannot be opened or read.
+    folder: TIDEMILL_LANDING's unless given. Raises ConfigWrong when it cannot be opened or read, or is the data
+    folder's own; LandingFailed when a store does not answer.
     """
     landing, ledger, now = folder or landing_folder(), Ledger(config), clock()
+    _check_apart(config, landing)
     before, seen, ready = ledger.looks(), {}, []
     try:
         for stream in ["", *landing.streams()]:
@@ -76,7 +81,10 @@ def look(config: DayConfig, folder: LandingFolder | None = None, clock: Clock = 
                 if now - file.seen_at >= SETTLE_S and not _is_being_written(landing, file, now):
                     ready.append(file.to_json())
     except OSError as error:
-        raise ConfigWrong(f"TIDEMILL_LANDING: {landing.url} cannot be read: {error}") from error
+        text = f"TIDEMILL_LANDING: {landing.url} cannot be read: {error}"
+        if landing.local is None:
+            raise LandingFailed(text, retryable=True) from error
+        raise ConfigWrong(text) from error
     ledger.keep_looks(seen)
     return sorted(ready, key=lambda file: (file["modified_ns"], file["stream"], file["name"]))[:FILES_MAX]
 
@@ -99,6 +107,19 @@ def landing_folder() -> LandingFolder:
     if not url:
         raise ConfigWrong("expected a folder or an s3:// URL in TIDEMILL_LANDING; it is not set")
     return LandingFolder.open(url)
+
+
+def _check_apart(config: DayConfig, landing: LandingFolder) -> None:
+    """Raise ConfigWrong where the data folder's own files would be taken for landed ones, and moved."""
+    if landing.local is None:
+        return
+    place, data = Path(os.path.realpath(landing.local)), Path(os.path.realpath(config.data))
+    own = place.is_relative_to(data) and place != data and place.relative_to(data).parts[0] in _OWN
+    if own or data.is_relative_to(place):
+        raise ConfigWrong(
+            f"TIDEMILL_LANDING: expected a folder of its own, came {landing.url}, where the data folder has its own "
+            f"files ({config.data}). Make another one, such as {config.data / 'incoming'}"
+        )
 
 
 @dataclass(frozen=True)
@@ -146,7 +167,9 @@ class _Taking:
             return False
         except OSError as error:
             raise LandingFailed(
-                f"{self._file.path} cannot be copied from {self._landing.url}: {error}", **self._named()
+                f"{self._file.path} cannot be copied from {self._landing.url}: {error}",
+                **self._named(),
+                retryable=self._landing.local is None,
             ) from error
 
     def _take(self, path: Path) -> dict[str, Any]:
@@ -243,8 +266,13 @@ class _Taking:
                 raise ValueError("expected the keys map and timezone alone")
             entries, timezone = content.get("map") or [], content.get("timezone")
             if isinstance(entries, dict):
-                entries = [f"{name}={source}" for name, source in entries.items()]
-            if not isinstance(entries, list) or (timezone is not None and type(timezone) is not str):
+                # Nothing nested is written out: a few lines of YAML can stand for gigabytes of it.
+                entries = [
+                    f"{name}={source}" if isinstance(source, str | int | float) else source
+                    for name, source in entries.items()
+                ]
+            plain = isinstance(entries, list) and all(isinstance(entry, str) for entry in entries)
+            if not plain or (timezone is not None and type(timezone) is not str):
                 raise ValueError("expected under map FIELD: SOURCE, and a name such as Europe/London as timezone")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise self._settings_wrong(str(error)) from error
@@ -302,7 +330,12 @@ def _is_being_written(landing: LandingFolder, file: LandedFile, now: float) -> b
     """Whether a Parquet file's end is missing yet; that of a compressed file shows only when it is read."""
     if not file.name.lower().endswith(PARQUET_ENDINGS) or now - file.seen_at >= HALF_WRITTEN_S:
         return False
-    return landing.is_inside(file.path) and landing.read_end(file.path, 4) != PARQUET_MAGIC
+    try:
+        return landing.is_inside(file.path) and landing.read_end(file.path, 4) != PARQUET_MAGIC
+    except FileNotFoundError:
+        return True  # gone since it was listed
+    except OSError:
+        return False  # `take` says what is wrong with it, and the others go on
 
 
 def main() -> int:

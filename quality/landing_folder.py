@@ -183,7 +183,9 @@ class LandingFolder:
             self.files.create_dir(folder, recursive=True)
 
     def write_text(self, path: str, text: str) -> None:
-        """Write a small file. Raises OSError."""
+        """Write a small file. Raises OSError, also where a link of that name leads out."""
+        if not self.is_inside(path):
+            raise PermissionError(f"{path} is a link out of the landing folder")
         self._make(path.rpartition("/")[0])
         with self.files.open_output_stream(path, compression=None) as written:
             written.write(text.encode("utf-8"))

@@ -179,6 +179,7 @@ def test_how_a_streams_files_are_read_stands_beside_them(here: Landing) -> None:
         ("maps: {}", "expected the keys map and timezone alone"),
         ("map: 3", "expected under map FIELD: SOURCE"),
         ("map: [event_id]", "expected FIELD=COLUMN"),
+        ("map: {event_id: [a, b]}", "expected under map FIELD: SOURCE"),
     ],
 )
 def test_wrong_settings_are_no_files_fault(here: Landing, text: str, problem: str) -> None:
@@ -353,6 +354,54 @@ def test_links_lead_nowhere(here: Landing, tmp_path: Path) -> None:
     # It was sent; only the move is left.
     assert here.take(file)["state"] == "sent"
     assert len(here.rows()) == 2
+
+
+def test_a_reason_is_not_written_through_a_link(here: Landing, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (here.stream / "failed").mkdir()
+    (here.stream / "failed" / "words.docx.reason.txt").symlink_to(mine)
+    (here.stream / "words.docx").write_text("words")
+    (file,) = here.ready()
+    with pytest.raises(LandingFailed, match="expected a name that ends in"):
+        here.take(file)
+    assert mine.read_text() == "mine"
+    assert (here.stream / "failed" / "words.docx").exists()
+
+
+def test_a_file_that_is_gone_when_it_is_looked_into_stops_no_other(
+    here: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(here.lines(0, 2), here.stream / "a.parquet")
+    pq.write_table(here.lines(2, 2), here.stream / "b.parquet")
+    pq.write_table(here.lines(4, 2), here.stream / "c.parquet")
+    here.look()
+    here.now += landing.SETTLE_S
+    whole = LandingFolder.read_end
+
+    def read_end(self: LandingFolder, path: str, size_bytes: int) -> bytes:
+        if path.endswith("a.parquet"):
+            (here.stream / "a.parquet").unlink()
+        if path.endswith("b.parquet"):
+            raise PermissionError(path)
+        return whole(self, path, size_bytes)
+
+    monkeypatch.setattr(LandingFolder, "read_end", read_end)
+    # What may not be read is `take`'s to tell of.
+    assert [file["name"] for file in here.look()] == ["b.parquet", "c.parquet"]
+
+
+@pytest.mark.parametrize("place", ["", "data", "data/warehouse", "data/landing"])
+def test_the_data_folders_own_files_are_not_taken(here: Landing, tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ConfigWrong, match="expected a folder of its own"):
+        landing.look(here.config, LandingFolder.open(str(tmp_path / place)))
+
+
+def test_a_landing_folder_may_be_in_the_data_folder_under_a_name_of_its_own(here: Landing) -> None:
+    incoming = here.config.data / "incoming"
+    incoming.mkdir(parents=True)
+    assert landing.look(here.config, LandingFolder.open(str(incoming))) == []
 
 
 def test_the_service_away_costs_nothing(alone: Landing, ingest: Any) -> None:
