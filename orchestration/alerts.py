@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import http.client
 import json
 import logging
 import os
@@ -113,15 +114,24 @@ def _body(
 def send(webhook: str, body: Mapping[str, Any]) -> bool:
     """POST an alert, again after a pause when nobody took it; whether somebody did. Never raises.
 
-    The address may hold a secret: it is named in no log, but for its host.
+    The address may hold a secret: it is named in no log, but for its host. Only http and https are taken, and no
+    redirection is followed: a POST would become a GET without the alert, to somebody else's address.
     """
-    host = urllib.parse.urlsplit(webhook).hostname or "the webhook"
+    try:
+        parts = urllib.parse.urlsplit(webhook)
+        host = parts.hostname or "the webhook"
+    except ValueError:
+        parts, host = None, "the webhook"
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        log.warning("alert not sent: %s is no http:// or https:// address with a host", WEBHOOK_VARIABLE)
+        return False
+    opener = urllib.request.build_opener(_NoRedirects)
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE_S * 2 ** (attempt - 1))
         try:
             request = _request(webhook, json.dumps(body, default=str).encode())
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
+            with opener.open(request, timeout=TIMEOUT_S):
                 log.info("alert sent to %s", host)
                 return True
         except urllib.error.HTTPError as error:
@@ -129,9 +139,17 @@ def send(webhook: str, body: Mapping[str, Any]) -> bool:
                 log.warning("alert not taken by %s: it answered %s", host, error.code)
             if error.code < 500 and error.code != 429:
                 return False
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # By its kind alone: some of these say the address.
             log.warning("alert not sent to %s: %s", host, type(getattr(error, "reason", error)).__name__)
     return False
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirection as what it is: an answer that is not the alert's being taken."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nowhere."""
 
 
 def _request(webhook: str, body: bytes) -> urllib.request.Request:

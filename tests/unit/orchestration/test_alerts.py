@@ -27,7 +27,13 @@ class Answers(ThreadingHTTPServer):
             def do_POST(self) -> None:
                 server.asked += 1
                 self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(server.left.pop(0))
+                status = server.left.pop(0)
+                if not status:
+                    self.wfile.write(b"no HTTP at all\r\n\r\n")
+                    return
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/very-secret")
                 self.end_headers()
 
             def log_message(self, *words: object) -> None:
@@ -51,7 +57,15 @@ def hurry(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 
 @pytest.mark.parametrize(
     ("statuses", "taken", "asked"),
-    [((204,), True, 1), ((503, 204), True, 2), ((500, 500, 500), False, 3), ((429, 200), True, 2), ((404,), False, 1)],
+    [
+        ((204,), True, 1),
+        ((503, 204), True, 2),
+        ((500, 500, 500), False, 3),
+        ((429, 200), True, 2),
+        ((404,), False, 1),
+        ((302,), False, 1),
+        ((0, 204), True, 2),
+    ],
 )
 def test_it_is_sent_again_where_that_can_help(statuses: tuple[int, ...], taken: bool, asked: int) -> None:
     with Answers(*statuses) as server:
@@ -64,8 +78,17 @@ def test_a_webhook_that_is_away_fails_nothing(caplog: pytest.LogCaptureFixture) 
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         assert not alerts.send(f"http://127.0.0.1:{unused.getsockname()[1]}/very-secret", {})
-    assert not alerts.send("no address/very-secret", {})
     assert "ConnectionRefusedError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["no address/very-secret", "file:///very-secret", "ftp://here/very-secret", "http://[very-secret", "http:///a",
+     "http://localhost:very-secret/", "http://localhost/very secret", "http://localhost/very-secret\nX: y"],
+)  # fmt: skip
+def test_an_address_that_cannot_be_one_fails_nothing(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert not alerts.send(address, {})
+    assert "alert not sent" in caplog.text
 
 
 def test_without_a_webhook_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
