@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -55,6 +56,9 @@ class UpkeepSettings:
 def _number(given: Mapping[str, str], name: str, default: float) -> float:
     text = given.get(name, "").strip()
     try:
-        return float(text) if text else default
+        number = float(text) if text else default
     except ValueError:
-        raise ConfigWrong(f"{name}: expected a number, came {text!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigWrong(f"{name}: expected a number, came {text!r}")
+    return number

@@ -268,5 +268,8 @@ def test_settings_are_checked() -> None:
     assert (read.keep_days, read.backup, read.backups) == (90, Path("/b"), 3)
     with pytest.raises(ConfigWrong, match="TIDEMILL_KEEP_DAYS: expected a number, came 'many'"):
         UpkeepSettings.from_environment({"TIDEMILL_KEEP_DAYS": "many"})
+    for text in ("nan", "inf"):
+        with pytest.raises(ConfigWrong, match="TIDEMILL_BACKUPS: expected a number"):
+            UpkeepSettings.from_environment({"TIDEMILL_BACKUPS": text})
     with pytest.raises(ConfigWrong, match=r"keep_days: expected 1 at the least, came 0"):
         UpkeepSettings.from_environment({"TIDEMILL_KEEP_DAYS": "0"})

@@ -69,7 +69,9 @@ class Here:
 
     def environment(self, service: Any) -> dict[str, str]:
         """The service's environment, on top of what a process needs here to find its programs."""
-        given = {name: self.text(str(value)) for name, value in service["environment"].items()}
+        # Without a value it is handed on from whoever starts Compose: here from nobody.
+        told = {name: value for name, value in service["environment"].items() if value is not None}
+        given = {name: self.text(str(value)) for name, value in told.items()}
         if "AIRFLOW__API__PORT" in given:
             given |= {"AIRFLOW__API__PORT": str(self.api_port), "AIRFLOW__API__HOST": "127.0.0.1"}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

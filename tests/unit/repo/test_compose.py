@@ -122,6 +122,14 @@ def test_airflow_is_told_as_much_as_by_make_up(services):
     assert {name: given[name] for name in same} == {name: locally[name] for name in same}
 
 
+def test_what_the_days_read_of_the_environment_can_be_said(services):
+    sources = [file for folder in ("orchestration", "quality") for file in (compose.ROOT / folder).rglob("*.py")]
+    read = {name for file in sources for name in re.findall(r"\bTIDEMILL_[A-Z_]+\b", file.read_text("utf-8"))}
+    by_the_run = {"TIDEMILL_PINS", "TIDEMILL_WAREHOUSE", "TIDEMILL_WORK_COPY"}
+    for name in ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor", "airflow-api-server"):
+        assert read - by_the_run - set(services[name]["environment"]) == set(), name
+
+
 def test_volumes_are_declared():
     content = compose.load(compose.SECRETS)
     used = {volume.split(":")[0] for service in content["services"].values() for volume in service["volumes"]}
