@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from orchestration.pages.airflow_runs import AirflowRun, find_run
 from orchestration.pages.days import Show, count_log, list_days, take_page
 from orchestration.pages.docs_files import find_file, send_file
-from orchestration.pages.login import User, check_may_read
+from orchestration.pages.login import User, check_may_read, may_read
 from orchestration.pages.published import Warehouse
 from orchestration.pages.records import Records, Summary
 from orchestration.pages.report import make_report
@@ -28,7 +28,7 @@ from quality.run import load_run
 
 HERE = Path(__file__).parent
 DAILY = "daily"
-"""The DAG whose readers may see the days and the runs that no DAG made."""
+"""The DAG whose readers may see the docs, the days and the runs that no DAG made."""
 # Our data docs hold their style in the page. No script runs in them: they show values from events.
 DATA_DOCS_POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
@@ -83,12 +83,18 @@ class Pages:
     def days(
         self, request: Request, user: User, show_: str = "", page: int = 1, date: str = "", dag: str = DAILY
     ) -> Response:
-        """List the days. show_ comes as `show`; date: the page with that date."""
+        """List the days. show_ comes as `show`; date: the page with that date; dag: on whose page it is shown.
+
+        Runs are told of whose DAG the user may read, whichever DAG the address names.
+        """
         check_may_read(user, dag or DAILY)
         config = DayConfig.from_environment()
         chosen = request.query_params.get("show", show_)
         published, counted = self._warehouse.read(config), count_log(config)
-        days = list_days(published, self._records.all(config), counted, dt.datetime.now(dt.UTC).date())
+        records = self._records.all(config)
+        open_dags = {name for name in {each.dag_id for each in records} if may_read(user, name or DAILY)}
+        records = [each for each in records if each.dag_id in open_dags]
+        days = list_days(published, records, counted, dt.datetime.now(dt.UTC).date())
         listed = take_page(days, Show(chosen) if chosen in set(Show) else Show.ALL, page, _date(date))
         return show(
             request, "days.html", list=listed, shows=Show, published=published, counted=counted, date=date, dag=dag
@@ -156,7 +162,8 @@ def _to_folder(request: Request) -> Response:
     return RedirectResponse(f"{request.url.path}/")
 
 
-def _dbt_docs(request: Request, path: str) -> Response:
+def _dbt_docs(request: Request, user: User, path: str) -> Response:
+    check_may_read(user, DAILY)
     folder = DayConfig.from_environment().dbt_docs.parent
     if path in {"", "index.html"} and not (folder / "index.html").is_file():
         text = "The first run of daily that is published writes them: each model with its columns, tests and lineage."
@@ -164,7 +171,8 @@ def _dbt_docs(request: Request, path: str) -> Response:
     return send_file(find_file(folder, path), DBT_DOCS_POLICY)
 
 
-def _data_docs(request: Request, path: str) -> Response:
+def _data_docs(request: Request, user: User, path: str) -> Response:
+    check_may_read(user, DAILY)
     folder = DayConfig.from_environment().data_docs
     if path in {"", "index.html"} and not (folder / "index.html").is_file():
         text = "The first run of daily writes them: what each run expected of source and marts, and what it found."
