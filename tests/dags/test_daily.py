@@ -35,7 +35,9 @@ BROKEN_SUITE = """'What no day keeps.'
 
 from quality.suite import STOP, MartSuite, holds
 
-orders = MartSuite("fct_orders", holds(STOP, "country <> 'France'"), date="order_date", key=("invoice_no",))
+orders = MartSuite(
+    "fct_orders", holds(STOP, "country <> 'France'"), name="broken", date="order_date", key=("invoice_no",)
+)
 """
 
 
