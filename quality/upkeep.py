@@ -334,7 +334,9 @@ def _write_index(config: DayConfig, runs_left: list[str]) -> None:
 
 def _data_tool(tool: str, config: DayConfig, *arguments: str) -> dict[str, Any]:
     """Run one of the service's tools for a data folder, as a process of its own; what it said."""
-    command = [sys.executable, "-m", "ingest_service.data", tool, "--data", str(config.data), "--json", *arguments]
+    # -P: the folder that it runs in must not hide a module.
+    command = [sys.executable, "-P", "-m", "ingest_service.data", tool, "--data", str(config.data), "--json"]
+    command += arguments
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=BACKUP_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -380,4 +382,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

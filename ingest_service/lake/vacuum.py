@@ -24,10 +24,14 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
 
 PROPERTIES = {"delta.enableExpiredLogCleanup": "false"}
 """Delta would delete log entries by itself after 30 days, also those that lead to a version that shall stay."""
+
+TIMEOUT_S = 1800.0
+"""How long the vacuum of a table in an object store may take, s."""
 
 _LOG = "_delta_log/"
 _COMMIT = re.compile(r"(\d{20})\.json")
@@ -187,22 +191,33 @@ def vacuum(
         return Vacuum(table, storage_options, keep_versions, cutoff_ns, sync).run()
     # On its standard input, as the options may hold a secret.
     asked = {"uri": uri, "options": dict(storage_options or {}), "keep": sorted(keep_versions), "cutoff_ns": cutoff_ns}
-    ended = subprocess.run(
-        [sys.executable, "-m", __name__], input=json.dumps(asked), capture_output=True, text=True, check=False
-    )
+    # -P: the folder that it runs in must not hide a module.
+    command = [sys.executable, "-P", "-m", __name__]
+    try:
+        ended = subprocess.run(
+            command, input=json.dumps(asked), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        # Nobody can write to the table meanwhile.
+        raise OSError(f"it took longer than {TIMEOUT_S / 60:g} minutes; the next vacuum does the rest") from None
     if ended.returncode:
-        raise OSError(ended.stderr.strip()[-2000:])
+        raise OSError(ended.stderr.strip()[-2000:] or f"its process ended with {ended.returncode}")
     told = json.loads(ended.stdout)
     return Vacuumed(**{**told, "missing": tuple(told["missing"])})
 
 
-def main() -> None:
-    """Do what standard input asks for, and tell on standard output what was done."""
+def main() -> int:
+    """Do what standard input asks for, and tell on standard output what was done, or on the other one why not."""
     asked = json.load(sys.stdin)
     options = asked["options"] or None
-    table = DeltaTable(asked["uri"], storage_options=options)
-    done = Vacuum(table, options, asked["keep"], asked["cutoff_ns"]).run()
+    try:
+        table = DeltaTable(asked["uri"], storage_options=options)
+        done = Vacuum(table, options, asked["keep"], asked["cutoff_ns"]).run()
+    except (DeltaError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the program's output
+        return 1
     print(json.dumps(dataclasses.asdict(done)))  # noqa: T201 - the program's output
+    return 0
 
 
 def _files_of(uri: str, options: dict[str, str] | None) -> pa_fs.FileSystem:
@@ -224,4 +239,4 @@ def _bytes(infos: Iterable[pa_fs.FileInfo]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -130,7 +130,8 @@ def maintain(parts: tuple[str, ...], data: Path, address: str, project: Path | N
         "TIDEMILL_ADDRESS": address,
         "TIDEMILL_PROJECT": str(find_project(project)),
     }
-    command = [sys.executable, "-m", "quality.upkeep", *parts]
+    # -P: the folder that it runs in must not hide a module.
+    command = [sys.executable, "-P", "-m", "quality.upkeep", *parts]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

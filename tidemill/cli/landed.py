@@ -50,7 +50,8 @@ def import_files(landing: str, data: Path, address: str, project: Path | None, a
         "TIDEMILL_PROJECT": str(find_project(project)),
         "TIDEMILL_LANDING": landing,
     }
-    command = [sys.executable, "-m", "quality.landing"]
+    # -P: the folder that it runs in must not hide a module.
+    command = [sys.executable, "-P", "-m", "quality.landing"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
