@@ -68,7 +68,7 @@ def late_events_dag(
             context = get_current_context()
             run, params = context["dag_run"], dict(context["params"])
             with unless_retryable():
-                pending = late.pending(DayConfig.from_environment()) if not params["date"] else asked_dates(params)
+                pending = asked_dates(params) or late.pending(DayConfig.from_environment())
             return [
                 {
                     "run_id": run_name(group["date"], f"{run.dag_id} {run.run_id}"),
@@ -100,7 +100,11 @@ def late_rows_asset(quiet_s: float, bundle_s: float) -> Asset:
 
 
 def asked_dates(params: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Give the form's dates in the ledger's shape; every stream unless some are named."""
+    """Give the form's dates in the ledger's shape; every stream unless some are named. Without a date: none."""
+    if not params["date"]:
+        if given := [name for name in ("last_date", "streams") if params[name]]:
+            raise AirflowFailException(f"expected a date with {' and '.join(given)}: trigger it again")
+        return {}
     first, last = date.fromisoformat(params["date"]), date.fromisoformat(params["last_date"] or params["date"])
     if last < first:
         raise AirflowFailException(f"expected the last date at or after the first, came {first} to {last}")

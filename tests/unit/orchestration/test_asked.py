@@ -88,3 +88,7 @@ def test_dates_by_hand_are_of_all_streams_unless_some_are_named() -> None:
     assert groups_of(asked_dates(named)) == [{"date": "2011-12-30", "last_date": "2011-12-30", "streams": ["a", "b"]}]
     with pytest.raises(AirflowFailException, match="at or after the first"):
         asked_dates({**form, "last_date": "2011-12-01"})
+    assert asked_dates({"date": None, "last_date": None, "streams": []}) == {}
+    for given in ({"last_date": "2011-12-01"}, {"streams": ["a"]}):
+        with pytest.raises(AirflowFailException, match="expected a date with"):
+            asked_dates({"date": None, "last_date": None, "streams": [], **given})
