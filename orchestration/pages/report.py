@@ -18,6 +18,7 @@ from orchestration.pages.days import Counted
 from orchestration.pages.published import Publication, Published
 from orchestration.pages.records import CHECK_STAGES, result_of
 from orchestration.pages.steps import TASKS, Step, moment, span, steps_of
+from quality.balance import Line
 from quality.config import DayConfig
 from quality.reconcile_views import report_file
 from quality.run import LAYERS, Run
@@ -75,22 +76,6 @@ class Check:
     def state(self) -> str:
         """How it ended."""
         return "passed" if self.success else "failed" if self.stops else "warned"
-
-
-@dataclass(frozen=True)
-class Line:
-    """Two numbers that must be equal, and what each of them counts."""
-
-    stream: str
-    left: str
-    left_rows: int
-    right: str
-    right_rows: int
-
-    @property
-    def balanced(self) -> bool:
-        """They are equal."""
-        return self.left_rows == self.right_rows
 
 
 @dataclass(frozen=True)
