@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quality import unit_tests
 from quality.config import DayConfig
 from quality.errors import Finding, ModelFailed
 from quality.files import copy_file, replace_durably, write_atomically
@@ -40,6 +41,7 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
 
     Before the first layer the live models are compiled, because what a batch of a microbatch model compiles to is
     filtered by its dates, and the seeds are dropped. A layer of which nothing is to be built gives an empty result.
+    dbt's unit tests run when the project has changed since they passed (`quality.unit_tests`).
     Raises ModelFailed naming every model or test that failed, its failing rows and dbt's log; DiskFull.
     """
     manifest = _target(config, run) / "manifest.json"
@@ -55,8 +57,11 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
             keep_live_models(config, run, manifest)
             _keep_compiled(config, run, manifest)
             _drop_seeds(config, run, manifest)
-        layers = Layers(json.loads(manifest.read_text(encoding="utf-8")))
-        nodes = layers.selected(layer, run.options.streams, _tables(config, run))
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        project = unit_tests.digest(content)
+        nodes = Layers(content).selected(layer, run.options.streams, _tables(config, run))
+        if unit_tests.have_passed(config, layer, project):
+            nodes = [node for node in nodes if node["resource_type"] != "unit_test"]
         if not nodes:
             return _summary(config, run, layer, [])
         # Exactly these, each named: dbt adds no test of its own accord, so none runs twice over the layers.
@@ -65,6 +70,8 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
         refresh = ["--full-refresh"] if run.options.full_refresh and layer != OPERATIONS else []
         results = invoke(config, run, ["build", *selection, *span, *variables, *refresh], parsed)
         _keep_compiled(config, run, manifest)
+        if run.options.streams is None:
+            unit_tests.keep_passed(config, layer, project)
     if not variables:
         _keep_parsed(config, run)
     return _summary(config, run, layer, results)
