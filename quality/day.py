@@ -203,12 +203,14 @@ def publish(config: DayConfig, run_id: str) -> dict[str, Any]:
     What is known of the runs is written and built into it first. Then the service is told which views agreed: their
     old windows may leave the live tables from then on. A run as of another one is kept in its own folder instead.
     """
-    from quality.publish import has_copy, published_by
+    from quality.publish import drop_published_copy, has_copy, published_by
     from quality.reconcile_views import confirm_views
 
+    drop_published_copy(config, run_id)
     if published_by(config, run_id) is None or has_copy(config, run_id):
         _catch_up(config, run_id, "publish")
-    result = _stage(config, run_id, "publish", lambda run: _publish(config, run))
+    before = load_run(config, run_id).stages.get("publish", {}).get("result", {})
+    result = _stage(config, run_id, "publish", lambda run: _publish(config, run, before))
     run = load_run(config, run_id)
     if not run.options.as_of:
         with _kept(config, run_id, "publish"):
@@ -301,7 +303,8 @@ def _build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
     return dbt_project.build(config, run, layer)
 
 
-def _publish(config: DayConfig, run: Run) -> dict[str, Any]:
+def _publish(config: DayConfig, run: Run, before: Mapping[str, Any]) -> dict[str, Any]:
+    """before: what this stage gave when it published, where it is run once more."""
     from quality import dbt_project
     from quality import publish as publishing
     from quality.layers import OPERATIONS
@@ -309,7 +312,7 @@ def _publish(config: DayConfig, run: Run) -> dict[str, Any]:
 
     done = publishing.published_by(config, run.run_id)
     if done is not None and not publishing.has_copy(config, run.run_id):
-        return done
+        return {**before, **done}
     if run.options.as_of:
         return publishing.keep(config, run)
     write_operations(config, run)

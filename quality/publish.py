@@ -10,7 +10,7 @@ Readers that have the old file open keep it. Published twice by the same run, th
 
     tidemill_published    a row a publication: run, dates, pins, when
     tidemill_reconciled   a row a view and date: the run and the seal offset at which live and batch were equal, and by
-                          which definition of the view
+                          which definition of the view; `another` where it was built by another one since
     tidemill_dates        a row a stream and date: the seal offset it was published with, and its rows below that
 """
 
@@ -18,7 +18,6 @@ Readers that have the old file open keep it. Published twice by the same run, th
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import shutil
@@ -60,6 +59,10 @@ create table if not exists tidemill_dates (
 """
 
 
+ANOTHER = "another"
+"""In place of a definition's hash in tidemill_reconciled: the date agreed, but by another one it was built since."""
+
+
 def take_copy(config: DayConfig, run_id: str, *, empty: bool = False) -> None:
     """Make the run's work copy: the published warehouse as it is now, or an empty one before the first publication.
 
@@ -84,6 +87,12 @@ def remove_copy(config: DayConfig, run_id: str) -> None:
     shutil.rmtree(config.work_copy(run_id).parent, ignore_errors=True)
 
 
+def drop_published_copy(config: DayConfig, run_id: str) -> None:
+    """Remove the run's work copy where it is the published file: the run was killed right after it had published."""
+    if is_in_place(config, config.work_copy(run_id)):
+        remove_copy(config, run_id)
+
+
 def has_copy(config: DayConfig, run_id: str) -> bool:
     """Whether the run has a work copy that was taken whole."""
     return config.work_copy(run_id).exists() and _base_file(config, run_id).exists()
@@ -103,8 +112,7 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
     import duckdb
 
     work = config.work_copy(run.run_id)
-    if is_in_place(config, work):
-        remove_copy(config, run.run_id)
+    drop_published_copy(config, run.run_id)
     if not work.exists():
         published = published_by(config, run.run_id)
         if published is None:
@@ -118,12 +126,14 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
         connection.execute(_TABLES)
         _drop_lake_views(connection)  # 2
         late = _taken_late(connection, dates)
-        _replace(connection, "tidemill_reconciled", "view", _reconciled(run))  # 3
+        _mark_redefined(connection, run)  # 3
+        _replace(connection, "tidemill_reconciled", "view", _reconciled(run))
         _replace(connection, "tidemill_dates", "stream", dates)
+        at = _time_of_publication(connection)
         connection.execute("delete from tidemill_published where run_id = ?", [run.run_id])
         connection.execute(
-            "insert into tidemill_published values (?, ?, ?, ?, ?, now())",
-            [run.run_id, run.date, run.last_date, _streams(run), base["taken_at"]],
+            "insert into tidemill_published values (?, ?, ?, ?, ?, ?)",
+            [run.run_id, run.date, run.last_date, _streams(config, run), base["taken_at"], at],
         )
         connection.execute("checkpoint")  # 4
     put_in_place(config, work, run.run_id)  # 5
@@ -162,9 +172,7 @@ def published_pins(config: DayConfig) -> dict[str, Pin]:
     rows = _ask(config, "select streams from tidemill_published order by published_at desc limit 1")
     pins = json.loads(rows[0][0]) if rows else {}
     # An older release kept two of the fields.
-    return {
-        name: Pin(**{"lake_uri": str(config.data / "lake" / name), **pin, "fresh": False}) for name, pin in pins.items()
-    }
+    return {name: Pin(**{"lake_uri": _own_lake(config, name), **pin, "fresh": False}) for name, pin in pins.items()}
 
 
 def is_stale(config: DayConfig, run: Run) -> bool:
@@ -281,6 +289,30 @@ def _reconciled(run: Run) -> list[tuple[str, str, str, int, str | None]]:
     ]
 
 
+def _mark_redefined(connection: Any, run: Run) -> None:
+    """Say of dates that agreed before, and are now built by another definition than live follows, that they are so.
+
+    A view that is not built by day has been built anew for all dates.
+    """
+    views = run.stages["reconcile"]["result"].get("views", {}) if "reconcile" in run.stages else {}
+    for name, view in views.items():
+        if view.get("explained"):
+            by_day = view.get("by_day") and not run.options.full_refresh
+            of_dates, dates = (" and date between ? and ?", [run.date, run.last_date]) if by_day else ("", [])
+            connection.execute(
+                f"update tidemill_reconciled set definition_hash = ? where view = ?{of_dates}", [ANOTHER, name, *dates]
+            )
+
+
+def _time_of_publication(connection: Any) -> dt.datetime:
+    """Give the time, later than any publication's before: the last one is found by it, and a clock may be set back."""
+    row = connection.execute(
+        "select greatest(now(), max(published_at) + interval 1 microsecond) from tidemill_published"
+    ).fetchone()
+    at: dt.datetime = row[0]
+    return at
+
+
 def _replace(connection: Any, table: str, key: str, rows: Iterable[tuple[Any, ...]]) -> None:
     """Put rows in the place of those of the same key and date."""
     for row in rows:
@@ -288,10 +320,18 @@ def _replace(connection: Any, table: str, key: str, rows: Iterable[tuple[Any, ..
         connection.execute(f"insert into {table} values ({', '.join('?' * len(row))})", list(row))
 
 
-def _streams(run: Run) -> str:
+def _streams(config: DayConfig, run: Run) -> str:
     fields = ("seal_offset", "lake_uri", "lake_version", "lake_offset", "sealed_at")
-    pins = {name: dataclasses.asdict(pin) for name, pin in run.streams.items()}
-    return json.dumps({name: {field: pin[field] for field in fields} for name, pin in pins.items()})
+    pins = {name: {field: getattr(pin, field) for field in fields} for name, pin in run.streams.items()}
+    for name, pin in pins.items():
+        # The lake of this data folder is found wherever that is: it may be moved, or restored elsewhere.
+        if pin["lake_uri"] == _own_lake(config, name):
+            del pin["lake_uri"]
+    return json.dumps(pins)
+
+
+def _own_lake(config: DayConfig, stream: str) -> str:
+    return str(config.data / "lake" / stream)
 
 
 def _ask(config: DayConfig, sql: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:

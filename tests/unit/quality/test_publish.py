@@ -11,8 +11,9 @@ import pytest
 from quality.config import DayConfig
 from quality.errors import PublishConflict, RunWrong
 from quality.files import copy_file, replace_durably, write_atomically
-from quality.publish import last_published, publish, take_copy
+from quality.publish import last_published, publish, published_pins, take_copy
 from quality.run import Run
+from tidemill.lake import lake_files
 
 
 def work_on(config: DayConfig, run: Run, value: int) -> None:
@@ -134,6 +135,60 @@ def test_a_failed_replacement_leaves_the_published_file(config: DayConfig, run: 
     # Once there is space again, the stage is repeated and goes through.
     publish(config, again)
     assert value(config.warehouse) == 2
+
+
+def reconciled(run: Run, definition: str, *, explained: int = 0, by_day: bool = True, **changes: object) -> Run:
+    """The run, with a comparison of its one view behind it."""
+    view = {"stream": "payments", "compared": True, "explained": explained, "by_day": by_day}
+    result = {"views": {"sales": {**view, "definition_hash": definition}}}
+    return dataclasses.replace(run, stages={"reconcile": {"result": result}}, **changes)
+
+
+def definitions(config: DayConfig) -> dict[str, str]:
+    with duckdb.connect(str(config.warehouse), read_only=True) as connection:
+        asked = "select date::varchar, definition_hash from tidemill_reconciled where view = 'sales'"
+        return dict(connection.execute(asked).fetchall())
+
+
+def test_a_date_that_is_built_by_another_definition_is_no_longer_one_that_agreed(config: DayConfig, run: Run):
+    for date in ("2011-12-05", "2011-12-06"):
+        of_date = reconciled(run, "old", date=date, last_date=date, run_id=f"of_{date}")
+        work_on(config, of_date, 1)
+        publish(config, of_date)
+    assert definitions(config) == {"2011-12-05": "old", "2011-12-06": "old"}
+    # Built by day, it has other rows of this run's date alone.
+    work_on(config, run, 2)
+    publish(config, reconciled(run, "old", explained=3))
+    assert definitions(config) == {"2011-12-05": "another", "2011-12-06": "old"}
+    work_on(config, run, 3)
+    publish(config, reconciled(run, "new"))
+    assert definitions(config) == {"2011-12-05": "new", "2011-12-06": "old"}
+    work_on(config, run, 4)
+    publish(config, reconciled(run, "new", explained=3, by_day=False))
+    assert definitions(config) == {"2011-12-05": "another", "2011-12-06": "another"}
+
+
+def test_the_last_publication_is_the_last_also_when_the_clock_was_set_back(config: DayConfig, run: Run):
+    take_copy(config, "ahead")
+    with duckdb.connect(str(config.work_copy("ahead"))) as connection:
+        connection.execute(
+            "insert into tidemill_published values "
+            "('ahead', '2011-12-04', '2011-12-04', '{}', now(), timestamptz '2999-01-01 00:00:00+00')"
+        )
+    os.rename(config.work_copy("ahead"), config.warehouse)
+    work_on(config, run, 1)
+    assert publish(config, run)["published_at"] > "2999-01-01"
+    assert last_published(config)["run_id"] == run.run_id
+    assert published_pins(config)["payments"].seal_offset == run.streams["payments"].seal_offset
+
+
+def test_the_pins_of_a_data_folder_that_was_moved_are_found_in_it(config: DayConfig, run: Run, tmp_path: Path):
+    work_on(config, run, 1)
+    publish(config, run)
+    moved = dataclasses.replace(config, data=config.data.rename(tmp_path / "elsewhere"))
+    pin = published_pins(moved)["payments"]
+    assert pin.lake_uri == str(tmp_path / "elsewhere" / "lake" / "payments")
+    assert lake_files(pin.lake_uri, pin.lake_version)
 
 
 def test_files_are_replaced_whole(tmp_path: Path):
