@@ -41,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work: Callable[[DayConfig, argparse.Namespace], None] = given.work
         work(config, given)
     except QualityError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"tidemill: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(f"Error: this needs {error.name}: pip install 'tidemill[batch,cli]'", file=sys.stderr)
+        print(f"tidemill: this needs {error.name}: pip install 'tidemill[batch,cli]'", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"Error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        print(f"tidemill: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -82,7 +82,11 @@ def _run(config: DayConfig, given: argparse.Namespace) -> None:
 def _status(config: DayConfig, given: argparse.Namespace) -> None:
     from quality.whole_day import date_states
 
-    states = date_states(config, given.first, given.last)
+    def away(problem: str) -> None:
+        text = "dates that are not published, and late rows, are not known now"
+        print(f"tidemill: {text}: {problem}", file=sys.stderr)
+
+    states = date_states(config, given.first, given.last, away)
     for state in states:
         if given.json:
             print(json.dumps(dataclasses.asdict(state)))

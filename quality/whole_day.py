@@ -13,7 +13,7 @@ from typing import Any
 from quality import day, late, turn
 from quality.config import DayConfig
 from quality.errors import QualityError, RunWrong, ServiceFailed
-from quality.publish import published_by, published_dates
+from quality.publish import publications, published_dates
 from quality.run import LAYERS, check_dates, load_run
 from quality.service import connected
 
@@ -63,14 +63,20 @@ def run_day(config: DayConfig, ticket: turn.Ticket, progress: Progress) -> dict[
     return {"shared": False, **result}
 
 
-def date_states(config: DayConfig, first: dt.date | None, last: dt.date | None) -> list[DateState]:
-    """Give the dates that have events, a seal or a publication, oldest first; those between the bounds, if given."""
+def date_states(
+    config: DayConfig, first: dt.date | None, last: dt.date | None, away: Callable[[str], None] = lambda _: None
+) -> list[DateState]:
+    """Give the dates that have events, a seal or a publication, oldest first; those between the bounds, if given.
+
+    away: told why, when the service does not answer: then only published dates are known, and no late rows.
+    """
     published = {str(date): row for date, row in _published_by_date(config).items()}
     try:
         events, sealed = _seen(config)
         pending = late.pending(config)
-    except ServiceFailed:
+    except ServiceFailed as error:
         events, sealed, pending = set(), set(), None
+        away(str(error))
     late_rows: dict[str, int] = {}
     for dates in (pending or {}).values():
         for date, rows in dates.items():
@@ -160,13 +166,11 @@ def _short(published: dict[str, Any]) -> dict[str, Any]:
 def _published_by_date(config: DayConfig) -> dict[dt.date, tuple[str, str]]:
     """Give each published date's last run and when that published."""
     found: dict[dt.date, tuple[str, str]] = {}
-    at: dict[str, str] = {}
+    published_at = {each["run_id"]: each["published_at"] for each in publications(config)}
     for _, date, run_id, _, _ in published_dates(config):
-        if run_id not in at:
-            publication = published_by(config, run_id)
-            at[run_id] = publication["published_at"] if publication else ""
-        if at[run_id] >= found.get(date, ("", ""))[1]:
-            found[date] = run_id, at[run_id]
+        at = published_at.get(run_id, "")
+        if at >= found.get(date, ("", ""))[1]:
+            found[date] = run_id, at
     return found
 
 

@@ -53,7 +53,7 @@ def test_a_run_that_fails_says_by_what(stack: Stack, client: AirflowClient):
     done = tidemill_day(stack, "run", "2011-09-07", "--as-of", "no-such-run")
     assert done.returncode == 1
     assert "seal: run no-such-run: expected" in done.stderr
-    assert done.stderr.splitlines()[-1] == "Error: the run failed"
+    assert done.stderr.splitlines()[-1] == "tidemill: the run failed"
 
 
 def test_where_no_airflow_is_what_to_do_is_told(stack: Stack, tmp_path):

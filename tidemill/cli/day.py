@@ -204,6 +204,7 @@ def status(
     )
     if said.returncode:
         raise TidemillError(_last_line(said.stderr))
+    click.echo(said.stderr, err=True, nl=False)
     rows = [json.loads(line) for line in said.stdout.splitlines()]
     if as_json:
         for row in rows:
@@ -366,4 +367,4 @@ def _login(where: Where) -> Login:
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1].removeprefix("Error: ") if lines else "it gave no reason"
+    return lines[-1].removeprefix("tidemill: ") if lines else "it gave no reason"

@@ -91,6 +91,20 @@ def test_a_mistake_is_one_line_and_a_code(
     assert captured.out == ""
 
 
+def test_the_dates_are_told_as_far_as_they_are_known(
+    tmp_path: Path, nowhere: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = Path(__file__).resolve().parents[3]
+    places = ["--data", str(tmp_path), "--project", str(project)]
+    assert main(["day", "status", "--json", *places, "--address", nowhere]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("tidemill: dates that are not published, and late rows, are not known now: ")
+    assert captured.err.count("\n") == 1
+    assert main(["day", "status", *places, "--address", "localhost"]) == 0
+    assert "expected an address such as localhost:7433" in capsys.readouterr().err
+
+
 def test_sql_prints_a_table(warehouse: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sql", "from sales", "--data", str(warehouse)]) == 0
     header, row = capsys.readouterr().out.splitlines()
