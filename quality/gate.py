@@ -22,7 +22,7 @@ from quality.contract_suite import ContractSuite, contract_suites
 from quality.data_docs import gx_context, write_pages
 from quality.errors import CheckFailed, ConfigWrong, Finding, RunWrong
 from quality.lake import pinned_query, streams_of
-from quality.publish import last_published
+from quality.publish import publications
 from quality.report_page import GX_SEVERITY, OWN, in_words
 from quality.run import Run, load_run
 from quality.suite import STOP, WARN, MartSuite
@@ -136,15 +136,7 @@ def _mart_rows(run: Run, suite: MartSuite) -> Rows:
 
 def _shares(config: DayConfig, run: Run, stream: str) -> dict[str, tuple[int, int]]:
     """Give what the log has counted since the last published run: of what was received, and of what was appended."""
-    counts = run.streams[stream].counts
-    before: Mapping[str, Any] = {}
-    published = last_published(config)
-    if published and published["run_id"] != run.run_id:
-        try:
-            earlier = load_run(config, published["run_id"]).streams.get(stream)
-        except RunWrong:  # its folder is gone
-            earlier = None
-        before = earlier.counts if earlier else {}
+    counts, before = run.streams[stream].counts, _counted_before(config, run, stream)
     new = {
         name: int(counts.get(name, 0)) - int(before.get(name, 0))
         for name in ("quarantined", "received", "late", "appended")
@@ -154,6 +146,22 @@ def _shares(config: DayConfig, run: Run, stream: str) -> dict[str, tuple[int, in
         "quarantined": (max(new["quarantined"], 0), new["received"]),
         "late": (max(new["late"], 0), new["appended"]),
     }
+
+
+def _counted_before(config: DayConfig, run: Run, stream: str) -> Mapping[str, Any]:
+    """Give what the log had counted when the stream was last sealed and published before this run's seal."""
+    received = int(run.streams[stream].counts.get("received", 0))
+    for publication in publications(config):
+        if publication["run_id"] in (run.run_id, run.options.as_of):
+            continue
+        try:
+            pin = load_run(config, publication["run_id"]).fresh.get(stream)
+        except RunWrong:  # its folder is gone
+            continue
+        # Of a run as of another one, later publications know more than it does.
+        if pin is not None and int(pin.counts.get("received", 0)) <= received:
+            return pin.counts
+    return {}
 
 
 @contextmanager

@@ -228,6 +228,8 @@ def _views(run: Run) -> list[Row]:
 
 def _differences(config: DayConfig, run: Run) -> list[Row]:
     """Read the differences that the reconciliation wrote down, explained or not; of runs that failed by them too."""
+    if "reconcile" not in run.stages and all(failure["stage"] != "reconcile" for failure in run.failures):
+        return []  # Those in the file are of an earlier attempt.
     file = config.run_folder(run.run_id) / "reconciliation.json"
     try:
         views = json.loads(file.read_text(encoding="utf-8"))["views"]

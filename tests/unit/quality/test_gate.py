@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,10 @@ import pytest
 from quality.config import DayConfig
 from quality.data_docs import write_data_docs
 from quality.errors import CheckFailed
-from quality.gate import Suite, run_suites
+from quality.gate import Suite, _shares, run_suites
+from quality.publish import publish, take_copy
 from quality.report_page import GX_SEVERITY
-from quality.run import Run
+from quality.run import Options, Run, save_run
 
 pytestmark = [
     # GX calls names that its libraries have renamed since; its release is pinned, and not ours to change.
@@ -117,3 +119,32 @@ def test_the_database_is_let_go_and_the_results_are_kept(check: Check, config: D
     assert len(pages) == 2
     text = (gx / "index.html").read_text(encoding="utf-8")
     assert all(page.relative_to(gx).as_posix() in text for page in pages)
+
+
+def test_shares_are_of_what_came_since_the_stream_was_last_sealed_and_published(config: DayConfig, run: Run):
+    def counted(run_id: str, received: int, quarantined: int, **changes: object) -> Run:
+        late = {"late": quarantined, "appended": received - quarantined}
+        counts = {**run.streams["payments"].counts, "received": received, "quarantined": quarantined, **late}
+        pin = dataclasses.replace(run.streams["payments"], counts=counts)
+        made = dataclasses.replace(run, run_id=run_id, streams={"payments": pin}, **changes)
+        save_run(config, made)
+        return made
+
+    def published(made: Run) -> Run:
+        save_run(config, made)
+        take_copy(config, made.run_id)
+        publish(config, made)
+        return made
+
+    published(counted("before", 100, 10))
+    # One of other streams alone: of this one it has the pin, and no counts.
+    pin = dataclasses.replace(run.streams["payments"], counts={}, fresh=False)
+    published(dataclasses.replace(run, run_id="others", streams={"payments": pin}))
+    now = counted("now", 200, 12)
+    assert _shares(config, now, "payments") == {"quarantined": (2, 100), "late": (2, 98)}
+    published(now)
+    # As of an earlier run, what was counted after it is none of its.
+    as_of = counted("as_of", 150, 11, options=Options(as_of="middle"))
+    assert _shares(config, as_of, "payments") == {"quarantined": (1, 50), "late": (1, 49)}
+    published(counted("later", 160, 11))
+    assert _shares(config, counted("now", 200, 12), "payments") == {"quarantined": (1, 40), "late": (1, 39)}
