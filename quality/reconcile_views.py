@@ -59,7 +59,7 @@ def compare_views(config: DayConfig, run: Run) -> dict[str, Any]:
     _write(config, run, comparisons, failures)
     result = judge(run, comparisons, failures, unseen, str(report_file(config, run.run_id)))
     for name, definition in comparing.definitions.items():
-        result["views"][name]["definition_hash"] = definition
+        result["views"][name].update(definition_hash=definition, by_day=models[name].by_day)
     return result
 
 
@@ -237,25 +237,26 @@ class _Comparing:
 def _in_order(client: Client, run: Run, models: dict[str, LiveModel]) -> Iterable[str]:
     """Give the views to be compared: those that are being rebuilt last, as they may have to be waited for.
 
-    Live models that the service has no view of are among them: their models were built, and nothing was compared.
+    Live models that the service has no view of are among them: their models were built, and nothing was compared. Views
+    of streams that the run has not sealed are not: their last seal may be of other dates, and nothing of them is new.
     """
     from tidemill import ViewState
 
     views = client.views()
     # A model that was refused has no stream: it is no live view, but it should be one.
-    known = [view for view in views if not view.stream or view.stream in run.streams]
+    known = [view for view in views if not view.stream or view.stream in run.fresh]
     waiting = {view.view for view in known if view.state == ViewState.REBUILDING}
     names = {view.view for view in known} | (models.keys() - {view.view for view in views})
     return sorted(names, key=lambda name: (name in waiting, name))
 
 
 def streams_unseen(config: DayConfig, run: Run, connection: Any, comparisons: list[Comparison]) -> list[str]:
-    """Give the streams that have rows of the dates below their seals, and of which no window was compared."""
+    """Give the streams of this run's seals that have rows of the dates below, and of which no window was compared."""
     import duckdb
 
     seen = {each.stream for each in comparisons if each.windows_compared}
     unseen = []
-    for stream, pin in run.streams.items():
+    for stream, pin in run.fresh.items():
         if stream in seen:
             continue
         rows = pinned_query(config, stream, pin, pin.seal_offset)

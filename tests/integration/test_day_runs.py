@@ -115,6 +115,23 @@ def test_a_published_run_may_be_cleared_at_any_stage(shop: SmallShop, second: di
     assert load_run(shop.config, "second").state == "published"
 
 
+def test_a_run_that_was_killed_right_after_it_published_is_not_built_again(shop: SmallShop, second: dict):
+    shop.send_lines(2, [6], 40_000)
+    shop.run("just_published", SECOND)
+    before = load_run(shop.config, "just_published")
+    assert before.result("publish")["late"]["order_lines"][SECOND] >= 2
+    # It had no time to take its copy away.
+    work = shop.config.work_copy("just_published")
+    work.parent.mkdir()
+    os.link(shop.config.warehouse.resolve(), work)
+    work.with_name("base.json").write_text(json.dumps({"publication": "", "taken_at": ""}))
+    day.publish(shop.config, "just_published")
+    after = load_run(shop.config, "just_published")
+    assert not work.exists()
+    assert {**after.stages, "publish": {}, "document": {}} == {**before.stages, "publish": {}, "document": {}}
+    assert after.result("publish") == before.result("publish")
+
+
 def test_only_what_depends_on_the_chosen_streams_is_built(shop: SmallShop, second: dict):
     before = shop.tables()
     published = load_run(shop.config, publications(shop.config)[0]["run_id"]).streams["order_lines"]
@@ -134,6 +151,19 @@ def test_only_what_depends_on_the_chosen_streams_is_built(shop: SmallShop, secon
     with pytest.raises(RunWrong, match="came nothing_such"):
         shop.run("unknown", SECOND, streams=["nothing_such"])
     assert current(shop.config) is None
+
+
+def test_a_streams_late_rows_are_taken_in_on_a_date_that_the_others_were_not_published_for_last(
+    shop: SmallShop, second: dict
+):
+    # The other stream's pin is a seal of this date alone: there is no copy of it for an earlier one.
+    shop.run("both", SECOND)
+    shop.send_requests(4, 5, 3_000)
+    assert late.pending(shop.config)["web_requests"] == {FIRST: 4}
+    result = shop.run("web_late", FIRST, streams=["web_requests"])
+    assert result["published_at"]
+    assert "web_requests" not in late.pending(shop.config)
+    assert set(load_run(shop.config, "web_late").result("reconcile")["views"]) == {"traffic_by_minute"}
 
 
 def test_a_full_refresh_keeps_the_other_dates(shop: SmallShop, second: dict):
