@@ -219,7 +219,7 @@ def test_a_date_that_is_not_complete_is_waited_for_and_refused(shop: SmallShop):
     assert day.is_complete(shop.config, FIRST, ["web_requests"])["waiting"].keys() <= {"web_requests"}
     done = subprocess.run(program(shop, "run", "2999-01-01"), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert done.stderr.startswith("Error: ")
+    assert done.stderr.startswith("tidemill: ")
     with pytest.raises(ServiceFailed):
         day.seal(shop.config, "early", "2999-01-01")
     (failure,) = load_run(shop.config, "early").failures
