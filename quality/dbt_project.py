@@ -58,7 +58,7 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
             _keep_compiled(config, run, manifest)
             _drop_seeds(config, run, manifest)
         content = json.loads(manifest.read_text(encoding="utf-8"))
-        project = unit_tests.digest(content)
+        project = unit_tests.digest(content, (config.project / "dbt_project.yml").read_text(encoding="utf-8"))
         nodes = Layers(content).selected(layer, run.options.streams, _tables(config, run))
         if unit_tests.have_passed(config, layer, project):
             nodes = [node for node in nodes if node["resource_type"] != "unit_test"]

@@ -67,9 +67,15 @@ def take_copy(config: DayConfig, run_id: str, *, empty: bool = False) -> None:
     """Make the run's work copy: the published warehouse as it is now, or an empty one before the first publication.
 
     empty: an empty one in any case. `base.json` beside it says which publication it comes from, and when it was taken.
+    Raises RunWrong when the published file is lost: an empty copy would be published without the dates before.
     """
     import duckdb
 
+    if config.warehouse.is_symlink() and not config.warehouse.exists():
+        raise RunWrong(
+            f"expected the published warehouse {config.warehouse.resolve()}, to which {config.warehouse} leads; it is "
+            "gone. Put it back, or the one of a backup; or remove the link, and run all dates again"
+        )
     remove_copy(config, run_id)
     work = config.work_copy(run_id)
     work.parent.mkdir(parents=True)

@@ -20,9 +20,13 @@ _OF_NODES = ("raw_code", "checksum", "columns")
 _OF_TESTS = ("model", "given", "expect", "overrides")
 
 
-def digest(manifest: Mapping[str, Any]) -> str:
-    """Give one text for all that unit tests' outcomes depend on: models, seeds, macros, sources, the tests, dbt."""
+def digest(manifest: Mapping[str, Any], settings: str = "") -> str:
+    """Give one text for all that unit tests' outcomes depend on: models, seeds, macros, sources, the tests, dbt.
+
+    settings: the project's own, dbt_project.yml: the variables that models read stand there, and in no manifest.
+    """
     content = {
+        "settings": settings,
         "nodes": _chosen(manifest["nodes"], _OF_NODES),
         "sources": _chosen(manifest["sources"], ("columns",)),
         "macros": _chosen(manifest["macros"], ("macro_sql",)),

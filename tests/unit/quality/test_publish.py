@@ -117,6 +117,16 @@ def test_without_a_copy_there_is_nothing_to_publish(config: DayConfig, run: Run)
         publish(config, run)
 
 
+def test_a_published_file_that_is_lost_is_not_taken_for_none(config: DayConfig, run: Run):
+    work_on(config, run, 1)
+    publish(config, run)
+    config.warehouse.resolve().unlink()
+    with pytest.raises(RunWrong, match="it is gone"):
+        take_copy(config, "next")
+    config.warehouse.unlink()
+    take_copy(config, "next")
+
+
 def test_a_failed_replacement_leaves_the_published_file(config: DayConfig, run: Run, monkeypatch: pytest.MonkeyPatch):
     work_on(config, run, 1)
     publish(config, run)

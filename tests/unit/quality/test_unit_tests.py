@@ -32,6 +32,7 @@ def test_whatever_changes_they_run_again(kind: str):
     (described,) = changed[kind].values()
     described[next(iter(described))] = "another"
     assert unit_tests.digest(changed) != unit_tests.digest(MANIFEST)
+    assert unit_tests.digest(MANIFEST, "vars: {days: 30}") != unit_tests.digest(MANIFEST, "vars: {days: 7}")
 
 
 def test_the_time_of_a_parse_changes_nothing():
