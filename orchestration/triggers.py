@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
+
+log = logging.getLogger(__name__)
 
 ALIVE = ["queued", "running"]
 _FIRED = "fired"
@@ -46,6 +49,9 @@ def ask_turn(ticket: dict[str, Any]) -> dict[str, Any]:
 
     try:
         return dict(day.take_turn(DayConfig.from_environment(), ticket))
+    except OSError as error:  # such as a full disk
+        log.warning("the turn cannot be asked for now: %s", error)
+        return {"turn": "wait", "holder": None}
     except QualityError as error:
         if error.retryable:
             return {"turn": "wait", "holder": None}
@@ -207,7 +213,9 @@ async def is_alive(dag_id: str, run_id: str) -> bool:
 
 
 def _pending() -> dict[str, dict[str, int]] | None:
-    """Ask the ledger; None when it cannot be asked now."""
+    """Ask the ledger; None when it cannot be asked now: the service is away, or somebody writes to the warehouse."""
+    import duckdb
+
     from quality import late
     from quality.config import DayConfig
     from quality.errors import QualityError
@@ -215,6 +223,9 @@ def _pending() -> dict[str, dict[str, int]] | None:
     try:
         pending = late.pending(DayConfig.from_environment())
     except QualityError:
+        return None
+    except (duckdb.Error, OSError) as error:
+        log.warning("late rows cannot be looked for now: %s", error)
         return None
     return {
         stream: {str(date): int(rows) for date, rows in dates.items()} for stream, dates in pending.items() if dates

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import duckdb
 import pytest
 
 pytest.importorskip("airflow")
 
+from orchestration import triggers
 from orchestration.triggers import Bundle, LateRowsTrigger, TurnTrigger, WatermarkTrigger
+from quality import late, turn
 
 ONE = {"a": {"2011-12-05": 1}}
 TWO = {"a": {"2011-12-05": 2}}
@@ -92,3 +96,32 @@ def test_a_trigger_is_made_again_from_what_it_gives(trigger: object) -> None:
     module, _, name = path.rpartition(".")
     again = getattr(importlib.import_module(module), name)(**arguments)
     assert again.serialize() == (path, arguments)
+
+
+@pytest.mark.parametrize("error", [duckdb.IOException("Could not set lock on file"), OSError("gone")])
+def test_what_cannot_be_looked_at_now_is_looked_at_again(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: small\n")
+    monkeypatch.setenv("TIDEMILL_PROJECT", str(tmp_path))
+    monkeypatch.setenv("TIDEMILL_DATA", str(tmp_path / "data"))
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(late, "pending", refuse)
+    assert triggers._pending() is None
+
+
+def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dbt_project.yml").write_text("name: small\n")
+    monkeypatch.setenv("TIDEMILL_PROJECT", str(tmp_path))
+    monkeypatch.setenv("TIDEMILL_DATA", str(tmp_path / "data"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(turn, "write_atomically", full)
+    holder = {"kind": "airflow", "dag_id": "daily", "run_id": "a"}
+    ticket = {"ticket_id": "a", "run_id": "a", "date": "2011-12-05", "holder": holder}
+    assert triggers.ask_turn(ticket) == {"turn": "wait", "holder": None}
