@@ -8,6 +8,7 @@ own project has just so is taken from there: in a wheel it stands in `templates/
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -58,12 +59,14 @@ def fragment(name: str, values: Mapping[str, str]) -> str:
 
 
 def shared_files() -> Files:
-    """What every project has just as this repository's own has it."""
+    """What every project has just as this repository's own has it. Raises FileNotFoundError where some of it is not."""
     packed = _HERE / "shared"
     root = packed if packed.is_dir() else _HERE.parents[1]
     found: Files = {}
     for name in _SHARED:
         place = root / name
+        if not place.exists():
+            raise FileNotFoundError(errno.ENOENT, "this installation lacks a file of every project", str(place))
         files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
         found |= {file.relative_to(root).as_posix(): file.read_text(encoding="utf-8") for file in files}
     return found

@@ -10,6 +10,7 @@ import pytest
 from unit.repo import compose
 
 from tidemill.local import airflow, airflow_settings
+from tidemill.local.templates import shared_files
 
 SCHEMA = Path(__file__).with_name("compose-spec.json")
 DOCKERFILE = (compose.ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -157,5 +158,6 @@ def test_image_gets_every_folder_that_it_needs():
     ignore = (compose.ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert ignore[1 + ignore.index("*") :] if ignore[0] == "*" else "*" in ignore
     for name in ("dags", "dbt_project", "ingest_service", "orchestration", "proto", "quality", "retail", "suites",
-                 "tidemill", "requirements.lock", "pyproject.toml", "README.md", "LICENSE"):  # fmt: skip
+                 "tidemill", "requirements.lock", "pyproject.toml", "README.md", "LICENSE",
+                 *{Path(path).parts[0] for path in shared_files()}):  # fmt: skip
         assert f"!{name}" in ignore
