@@ -215,6 +215,11 @@ def published_dates(config: DayConfig) -> list[tuple[str, dt.date, str, int, int
     return [(str(stream), date, str(run), int(offset), int(rows)) for stream, date, run, offset, rows in found]
 
 
+def agreed(config: DayConfig, view: str) -> dict[dt.date, int]:
+    """Give date → the seal offset at which live and batch were found equal last, for the dates of a view."""
+    return dict(_ask(config, "select date, seal_offset from tidemill_reconciled where view = ?", [view]))
+
+
 def _base_file(config: DayConfig, run_id: str) -> Path:
     return config.work_copy(run_id).with_name("base.json")
 

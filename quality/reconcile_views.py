@@ -20,6 +20,7 @@ from quality.errors import Finding, LakeFailed, ReconciliationFailed, ServiceFai
 from quality.files import write_atomically
 from quality.lake import pinned_query
 from quality.live_models import LiveModel, applied_seed_nodes, applied_seeds, load_live_models
+from quality.publish import agreed
 from quality.reconcile import Comparison, compare_view, expiry, has_expired, tolerant
 from quality.run import Run
 from quality.sealed_copy import NotComparable, SealedCopies
@@ -70,7 +71,7 @@ def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
     try:
         with connected(config) as client:
             for name in agreed:
-                _confirm(client, run, name, run.streams[result["views"][name]["stream"]].seal_offset)
+                _confirm(config, client, run, name, run.streams[result["views"][name]["stream"]].seal_offset)
     except ServiceFailed as error:
         raise ServiceFailed(
             f"live and batch agree, but the service could not be told ({error}); until it is, no old window of the "
@@ -80,15 +81,17 @@ def confirm_views(config: DayConfig, run: Run, result: dict[str, Any]) -> None:
         ) from error
 
 
-def _confirm(client: Client, run: Run, name: str, seal_offset: int) -> None:
+def _confirm(config: DayConfig, client: Client, run: Run, name: str, seal_offset: int) -> None:
     from tidemill import RequestRefused
 
     view = client.view(name)
     try:
         view.confirm_reconciled(run.first, run.last, seal_offset)
     except RequestRefused:
-        # It was told before, and since then the windows have left, and their copy with them.
-        if not has_expired(view.status(), run.end):
+        # It was told before, and since then the windows have left, and their copy with them; or it was told of a later
+        # seal of the dates, and has let the copies of earlier ones go.
+        later = agreed(config, name)
+        if not has_expired(view.status(), run.end) and any(later.get(date, 0) <= seal_offset for date in run.dates):
             raise
 
 
