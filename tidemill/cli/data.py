@@ -98,18 +98,11 @@ def restore(source: Path, data: Path, *, force: bool, as_json: bool) -> int:
 
 @data.command()
 @click.argument("parts", nargs=-1, metavar="[PART]...")
-@_folder
+@options.project_data
 @options.address
-@click.option(
-    "--project",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="TIDEMILL_PROJECT",
-    show_envvar=True,
-    metavar="DIR",
-    help="The project's folder; default: this one or one above.",
-)
+@options.project
 @options.as_json
-def maintain(parts: tuple[str, ...], data: Path, address: str, project: Path | None, *, as_json: bool) -> int:
+def maintain(parts: tuple[str, ...], data: Path | None, address: str, project: Path | None, *, as_json: bool) -> int:
     """Do what the DAG `maintain` does every night: compact the lake, remove what nobody needs, make a backup.
 
     PART: lake, runs, docs, alerts, leftovers, backup, log, live, disk; all of them unless named. The service must be
@@ -122,13 +115,14 @@ def maintain(parts: tuple[str, ...], data: Path, address: str, project: Path | N
     """
     if importlib.util.find_spec("quality") is None or importlib.util.find_spec("deltalake") is None:
         raise MissingExtra("tidemill data maintain", "batch")
-    from tidemill.local.folder import find_project
+    from tidemill.local.folder import DataFolder, find_project
 
+    root = find_project(project)
     environment = {
         **os.environ,
-        "TIDEMILL_DATA": str(data.absolute()),
+        "TIDEMILL_DATA": str(DataFolder.at(data, root).root),
         "TIDEMILL_ADDRESS": address,
-        "TIDEMILL_PROJECT": str(find_project(project)),
+        "TIDEMILL_PROJECT": str(root),
     }
     # -P: the folder that it runs in must not hide a module.
     command = [sys.executable, "-P", "-m", "quality.upkeep", *parts]

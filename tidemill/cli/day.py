@@ -36,23 +36,6 @@ _USER = "admin"
 # -P: the folder that it runs in must not hide a module.
 _PROGRAM = (sys.executable, "-P", "-m", "quality")
 
-_data = click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="TIDEMILL_DATA",
-    show_envvar=True,
-    metavar="DIR",
-    help="The data folder.  [default: .tidemill in the project]",
-)
-_project = click.option(
-    "--project",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="TIDEMILL_PROJECT",
-    show_envvar=True,
-    metavar="DIR",
-    help="The folder with proto/ and dbt_project/.  [default: this one or one above]",
-)
-
 
 @dataclass(frozen=True)
 class Where:
@@ -84,8 +67,8 @@ def _places(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--user", default=_USER, show_default=True, help="Who logs in to Airflow."),
         click.option("--airflow-url", metavar="URL", help="Airflow's address.  [default: that of `tidemill up`]"),
         options.address,
-        _project,
-        _data,
+        options.project,
+        options.project_data,
     ):  # fmt: skip
         command = option(command)
     return command
@@ -181,8 +164,8 @@ def backfill(
 @day.command("status", short_help="The dates: published or not, verdict, late rows.")
 @click.option("--from", "first", callback=options.utc_date, help="The first date to be shown.")
 @click.option("--to", "last", callback=options.utc_date, help="The last date to be shown.")
-@_data
-@_project
+@options.project_data
+@options.project
 @options.address
 @options.as_json
 def status(

@@ -18,18 +18,11 @@ from tidemill.errors import MissingExtra
 
 @click.command("import", short_help="Import what lies in a landing folder, each file once.")
 @click.argument("landing", metavar="[LANDING]", envvar="TIDEMILL_LANDING")
-@options.data_folder
+@options.project_data
 @options.address
-@click.option(
-    "--project",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="TIDEMILL_PROJECT",
-    show_envvar=True,
-    metavar="DIR",
-    help="The project's folder; default: this one or one above.",
-)
+@options.project
 @options.as_json
-def import_files(landing: str, data: Path, address: str, project: Path | None, as_json: bool) -> int:
+def import_files(landing: str, data: Path | None, address: str, project: Path | None, as_json: bool) -> int:
     """Import the files that lie in LANDING (a folder, or s3://bucket/prefix), each once by its content.
 
     LANDING/STREAM/FILE goes to STREAM, then to LANDING/STREAM/done; a bad file goes to LANDING/STREAM/failed, with the
@@ -41,13 +34,14 @@ def import_files(landing: str, data: Path, address: str, project: Path | None, a
     """
     if importlib.util.find_spec("quality") is None or importlib.util.find_spec("yaml") is None:
         raise MissingExtra("tidemill import", "batch")
-    from tidemill.local.folder import find_project
+    from tidemill.local.folder import DataFolder, find_project
 
+    root = find_project(project)
     environment = {
         **os.environ,
-        "TIDEMILL_DATA": str(data.absolute()),
+        "TIDEMILL_DATA": str(DataFolder.at(data, root).root),
         "TIDEMILL_ADDRESS": address,
-        "TIDEMILL_PROJECT": str(find_project(project)),
+        "TIDEMILL_PROJECT": str(root),
         "TIDEMILL_LANDING": landing,
     }
     # -P: the folder that it runs in must not hide a module.

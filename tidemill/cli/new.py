@@ -29,14 +29,6 @@ _WIDTHS = {
 }
 """A window's start, its last instant, and the next one's start: what the view's unit test stands on."""
 _SYSTEM = {"_partition", "_offset", "_append_time", "event_date"}
-_project = click.option(
-    "--project",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="TIDEMILL_PROJECT",
-    show_envvar=True,
-    metavar="DIR",
-    help="The folder with proto/ and dbt_project/.  [default: this one or one above]",
-)
 
 
 @click.group()
@@ -49,7 +41,7 @@ def new() -> None:
 @click.option(
     "--domain", metavar="NAME", help="What the stream belongs to: proto/NAME/v1.  [default: the stream's name]"
 )
-@_project
+@options.project
 @options.as_json
 def stream(name: str, *, domain: str | None, project: Path | None, as_json: bool) -> None:
     """Make the stream NAME: its contract, what is made from it, a staging model and a test.
@@ -84,7 +76,7 @@ def stream(name: str, *, domain: str | None, project: Path | None, as_json: bool
 @click.option("--stream", "of", required=True, metavar="NAME", help="The stream whose events it follows.")
 @click.option("--by", multiple=True, metavar="COLUMN", help="Group by it; may be given several times.")
 @click.option("--window", type=click.Choice(list(_WIDTHS)), default="minute", show_default=True, help="Its windows.")
-@_project
+@options.project
 @options.as_json
 def view(name: str, *, of: str, by: tuple[str, ...], window: str, project: Path | None, as_json: bool) -> None:
     """Make the live model NAME, which counts a stream's events by window, with its description and unit test.
@@ -126,7 +118,7 @@ def view(name: str, *, of: str, by: tuple[str, ...], window: str, project: Path 
 @click.argument("name")
 @click.option("--layer", type=click.Choice(list(_LAYERS)), help="Where it belongs.  [default: by the name's beginning]")
 @click.option("--from", "parent", metavar="MODEL", help="What it reads.  [default: the only staging model]")
-@_project
+@options.project
 @options.as_json
 def model(name: str, *, layer: str | None, parent: str | None, project: Path | None, as_json: bool) -> None:
     """Make the dbt model NAME over another model, with its description.
@@ -158,7 +150,7 @@ def model(name: str, *, layer: str | None, parent: str | None, project: Path | N
 @click.argument("name")
 @click.option("--stream", "of", metavar="NAME", help="It is about this stream's events.")
 @click.option("--model", "about", metavar="MODEL", help="It is about this model's rows.")
-@_project
+@options.project
 @options.as_json
 def suite(name: str, *, of: str | None, about: str | None, project: Path | None, as_json: bool) -> None:
     """Make suites/NAME.py: expectations on a stream's events or on a model's rows, to begin with.

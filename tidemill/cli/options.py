@@ -28,6 +28,23 @@ data_folder = click.option(
     metavar="DIR",
     help="The data folder.",
 )
+project_data = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="TIDEMILL_DATA",
+    show_envvar=True,
+    metavar="DIR",
+    help="The data folder.  [default: .tidemill in the project]",
+)
+"""For commands that know the project; its value goes to `DataFolder.at`."""
+project = click.option(
+    "--project",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="TIDEMILL_PROJECT",
+    show_envvar=True,
+    metavar="DIR",
+    help="The folder with proto/ and dbt_project/.  [default: this one or one above]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, for programs.")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from tidemill.cli import options
 from tidemill.cli.output import console
 from tidemill.local.folder import DataFolder, find_project
 from tidemill.local.live_models import compile_models
@@ -74,8 +75,7 @@ def of_project(command: Decorated) -> Decorated:
 
     folder = click.Path(file_okay=False, path_type=Path)
     decorators = (
-        click.option("--project", type=folder, envvar="TIDEMILL_PROJECT", show_envvar=True, metavar="DIR",
-                     help="The folder with proto/ and dbt_project/.  [default: this one or one above]"),
+        options.project,
         click.option("--proto", type=folder, metavar="DIR",
                      help="The folder of the contracts.  [default: proto in the project]"),
         click.option("--data", type=folder, envvar="TIDEMILL_DATA", show_envvar=True, metavar="DIR",

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from tidemill.cli import options
 from tidemill.cli.output import console
 from tidemill.local.errors import DagBroken
 from tidemill.local.folder import DataFolder, find_project
@@ -24,22 +25,8 @@ AIRFLOW_PORT = 8080
 
 @click.command(short_help="Run all parts until Ctrl-C.")
 @click.option("--airflow/--no-airflow", default=True, help="With Airflow (default), or the stream side alone.")
-@click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="TIDEMILL_DATA",
-    show_envvar=True,
-    metavar="DIR",
-    help="The data folder.  [default: .tidemill in the project]",
-)
-@click.option(
-    "--project",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="TIDEMILL_PROJECT",
-    show_envvar=True,
-    metavar="DIR",
-    help="The folder with proto/ and dbt_project/.  [default: this one or one above]",
-)
+@options.project_data
+@options.project
 @click.option(
     "--port", type=int, default=SERVICE_PORT, show_default=True, help="The ingest service's port; 0 for any free one."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -103,6 +104,26 @@ def test_the_dates_are_told_as_far_as_they_are_known(
     assert captured.err.count("\n") == 1
     assert main(["day", "status", *places, "--address", "localhost"]) == 0
     assert "expected an address such as localhost:7433" in capsys.readouterr().err
+
+
+def test_the_upkeep_finds_the_projects_data_folder_from_anywhere_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("proto", "dbt_project", "deep/below", ".tidemill/alerts"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "dbt_project" / "dbt_project.yml").write_text("name: small\n")
+    old = tmp_path / ".tidemill" / "alerts" / "old.json"
+    old.touch()
+    os.utime(old, (0, 0))
+    for name in ("TIDEMILL_DATA", "TIDEMILL_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path / "deep" / "below")
+    # Nothing that lies there is taken for a module.
+    Path("json.py").write_text("raise SystemExit('not me')")
+    assert main(["data", "maintain", "alerts"]) == 0
+    assert "alerts: 1 removed" in capfd.readouterr().out
+    assert not old.exists()
+    assert not Path(".tidemill").exists()
 
 
 def test_sql_prints_a_table(warehouse: Path, capsys: pytest.CaptureFixture[str]) -> None:
