@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -120,11 +121,12 @@ def _next_steps(folder: Path, stream: str) -> dict[str, str]:
     """Commands to type next, each with what it is for."""
     steps = {}
     if folder.absolute() != Path.cwd():
-        steps[f"cd {os.path.relpath(folder) if not folder.is_absolute() else folder}"] = ""
+        place = str(folder) if folder.is_absolute() else os.path.relpath(folder)
+        steps[f"cd {shlex.quote(place)}"] = ""
     # An environment that is not active: its commands are told by their place.
     first = shutil.which("python3")
     active = first is not None and Path(first).parent == Path(sys.executable).parent
-    named = "" if active else f" PYTHON={sys.executable}"
+    named = "" if active else f" PYTHON={shlex.quote(sys.executable)}"
     steps[f"make test{named}"] = "the contract, the live view against batch, a whole day: about a minute"
     steps[f"make up{named}"] = "all parts until Ctrl-C"
     steps["tidemill new view NAME --stream " + stream] = "the next live view; also: new stream, new model, new suite"

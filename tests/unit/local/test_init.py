@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,12 @@ def test_all_that_is_made_is_told(command: Command, tmp_path: Path, made: Path) 
     assert next(iter(said["next"])) == "cd deep/shop"
     assert sorted(said["made"]) == sorted(content(tmp_path / "deep" / "shop"))
     assert content(tmp_path / "deep" / "shop") == content(made), "the same everywhere"
+
+
+def test_a_command_to_type_next_is_one_for_the_shell(command: Command) -> None:
+    code, out, _ = command("init", "my shop's", "--json")
+    first = next(iter(json.loads(out)["next"]))
+    assert (code, shlex.split(first)) == (0, ["cd", "my shop's"])
 
 
 class TestInAProject:
