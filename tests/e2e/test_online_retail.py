@@ -5,6 +5,7 @@ And the same year through the eight live views of it, each against its dbt table
 
 import datetime as dt
 import json
+import random
 import subprocess
 import sys
 from decimal import Decimal
@@ -13,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from support.both_sides import LiveRows, compare, live_rows
+from support.warehouse import content_hash, damage
 
 import tidemill
 from quality import day
@@ -82,7 +84,7 @@ def run(year, live):
     stack, _ = year
     config = DayConfig(stack.folder.root, ROOT, stack.address)
     results = {"seal": day.seal(config, "year", "2010-12-01", "2011-12-09", force=True)}
-    for stage in ("check_sources", "build", "check_marts", "reconcile", "publish"):
+    for stage in ("export", "check_sources", "balance", "build", "check_marts", "reconcile", "publish"):
         results[stage] = getattr(day, stage)(config, "year")
     return results
 
@@ -205,23 +207,40 @@ def test_bursts_of_small_payments_are_found(live):
 
 
 @pytest.mark.airflow
-def test_the_busiest_date_runs_through_airflow(run, year):
+def test_damaged_dates_are_restored_exactly_through_airflow(run, year):
+    """The busiest date and four others, their rows damaged in the published file, all run at once: they take turns."""
     from tidemill.cli.day_report import headline, read_day
 
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    busiest = dt.date(2011, 12, 5)
     stack, _ = year
+    with duckdb.connect(str(stack.folder.warehouse), read_only=True) as connection:
+        traded = [date for (date,) in connection.execute("select distinct sales_date from fct_daily_sales").fetchall()]
+    dates = [busiest, *random.Random(seed).sample(sorted(set(traded) - {busiest}), 4)]
+    before = content_hash(stack.folder.warehouse)
+    for date in dates:
+        damage(stack.folder.warehouse, date)
+    damaged = content_hash(stack.folder.warehouse)
+    assert {name for name in before if damaged[name] != before[name]} == {
+        "fct_daily_sales", "fct_orders", "sales_by_hour", "sales_by_minute",
+    }  # fmt: skip
     stack.start_airflow()
     client = stack.wait_airflow()
     client.unpause("daily")
-    date = dt.date(2011, 12, 5)
-    client.trigger("daily", {"date": str(date), "force": True}, "busiest")
-    for _ in client.follow("daily", "busiest", check=stack.check):
-        pass
-    account = read_day(client, "daily", "busiest", date, date)
-    assert account.state == "success", account.failures
-    figures = headline(stack.folder.warehouse, date, date)
+    for date in dates:
+        client.trigger("daily", {"date": str(date), "force": True}, f"again-{date}")
+    for date in dates:
+        for _ in client.follow("daily", f"again-{date}", check=stack.check):
+            pass
+        assert client.run_state("daily", f"again-{date}") == "success", client.failures("daily", f"again-{date}")
+    assert content_hash(stack.folder.warehouse) == before
+    account = read_day(client, "daily", f"again-{busiest}", busiest, busiest)
+    figures = headline(stack.folder.warehouse, busiest, busiest)
     with duckdb.connect(str(stack.folder.warehouse), read_only=True) as connection:
         lines, invoices = connection.execute(
-            "select count(*), count(distinct invoice_no) from stg_order_lines where event_date = ?", [date]
+            "select count(*), count(distinct invoice_no) from stg_order_lines where event_date = ?", [busiest]
         ).fetchall()[0]
     assert (lines, figures["revenue"], invoices) == (5_331, Decimal("57751.320"), 151)
-    assert account.results["reconcile"]["views"]["sales_by_minute"]["differences"] == 0
+    if account.results["reconcile"] is not None:  # else a run of a neighbouring date took it along
+        assert account.results["reconcile"]["views"]["sales_by_minute"]["differences"] == 0

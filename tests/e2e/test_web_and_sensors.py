@@ -67,7 +67,8 @@ def run(stack, live):
     """All stages of the day."""
     config = DayConfig(stack.folder.root, ROOT, stack.address)
     results = {"seal": day.seal(config, "web", "1995-08-01", force=True)}
-    for stage in ("check_sources", "build", "check_marts", "reconcile", "publish", "document"):
+    stages = ("export", "check_sources", "balance", "build", "check_marts", "reconcile", "publish", "document")
+    for stage in stages:
         results[stage] = getattr(day, stage)(config, "web")
     return results
 
