@@ -21,7 +21,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -324,11 +324,23 @@ def _time_of_publication(connection: Any) -> dt.datetime:
     return at
 
 
-def _replace(connection: Any, table: str, key: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Put rows in the place of those of the same key and date."""
-    for row in rows:
-        connection.execute(f"delete from {table} where {key} = ? and date = ?", list(row[:2]))
-        connection.execute(f"insert into {table} values ({', '.join('?' * len(row))})", list(row))
+def _replace(connection: Any, table: str, key: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Put rows in the place of those of the same key and date, which they begin with.
+
+    All at once: one after another takes half a minute for a year of some views.
+    """
+    import pyarrow as pa
+
+    if not rows:
+        return
+    columns = [pa.array(column) for column in zip(*rows, strict=True)]
+    connection.register("rows_now", pa.table(columns, [f"c{place}" for place in range(len(columns))]))
+    try:
+        same = f"{table}.{key} = n.c0 and {table}.date = cast(n.c1 as date)"
+        connection.execute(f"delete from {table} using rows_now n where {same}")
+        connection.execute(f"insert into {table} from rows_now")
+    finally:
+        connection.unregister("rows_now")
 
 
 def _streams(config: DayConfig, run: Run) -> str:
