@@ -83,8 +83,11 @@ def running(tmp_path: Path, clock: SetClock) -> Iterator[Running]:
         lake.ensure()
         made = Running(folder, clock, log, lake)
         folder.live_store.parent.mkdir()
-        folder.warehouse.parent.mkdir()
-        with duckdb.connect(str(folder.warehouse)) as connection:
+        # As a day publishes it: the name that readers open is a link.
+        version = folder.warehouse.parent / "versions" / "1-r1" / folder.warehouse.name
+        version.parent.mkdir(parents=True)
+        folder.warehouse.symlink_to(version.relative_to(folder.warehouse.parent))
+        with duckdb.connect(str(version)) as connection:
             connection.execute("create table fct as select range as n, repeat('tide', 20) as t from range(10000)")
         made.send(300, days=3)
         lake.export(200)

@@ -62,6 +62,8 @@ def test_there_and_back(running: Running, back_up: Callable[[], BackupMade], tmp
     assert (restored.before, restored.next_offsets) == (None, {SPEC.stream: 300})
     report = verify(DataFolder.existing(tmp_path / "again"))
     assert report.damages == report.notes == []
+    # The version itself, not a link to what the backup does not have.
+    assert (DataFolder(tmp_path / "again").warehouse.is_symlink(), "warehouse" in report.other) == (False, True)
     assert restored_ids(tmp_path / "again") == [f"e{number}" for number in range(300)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "data", "vault"]
 
