@@ -89,7 +89,7 @@ def test_a_mart_that_breaks_an_expectation_publishes_nothing_and_alerts(
 
     alert = hook.wait(dag_run_id=run)
     assert (alert["kind"], alert["dag_id"], alert["task_id"]) == ("failed", "daily", "check_marts")
-    assert "fct_orders" in alert["message"]
+    assert "marts_broken.country_not_france" in alert["message"]
     assert alert["count"] > 0
     assert alert["sample"]
     assert stack.folder.root in Path(alert["where"]).parents
