@@ -72,6 +72,9 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 def picture(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for frame in page.frames:
+        # What is in a frame is there before it is painted.
+        frame.evaluate("() => new Promise(painted => requestAnimationFrame(() => requestAnimationFrame(painted)))")
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
