@@ -51,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        # Asked for so, as it takes a while to import: such as a warehouse that somebody has open to write.
+        duckdb = sys.modules.get("duckdb")
+        if duckdb is None or not isinstance(error, duckdb.Error):
+            raise
+        print(f"tidemill: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     return 0
 
 

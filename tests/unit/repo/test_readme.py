@@ -37,6 +37,9 @@ ELSEWHERE = {
         "tests/e2e/test_own_project.py",
     ),
     "make bench ONLY=append_typed": "benchmarks",
+    "tidemill day run 2011-12-05": "tests/dags/test_day_cli.py",
+    "tidemill day run 2011-12-05 --local": "tests/integration/test_day_runs.py",
+    "tidemill day backfill --from 2010-12-01 --to 2011-12-09 --force": "tests/dags/test_day_cli.py",
 }
 
 CSV = """\
@@ -85,7 +88,10 @@ def write_warehouse(path: Path) -> None:
     path.parent.mkdir(parents=True)
     with duckdb.connect(str(path)) as connection:
         connection.execute("create table fct_daily_sales as select date '2011-12-05' as sales_date, 1.25 as revenue")
-        connection.execute("create table tidemill_published as select now() as published_at")
+        connection.execute(
+            "create table tidemill_published as select '2011-12-05_a' as run_id, date '2011-12-05' as first_date, "
+            "date '2011-12-05' as last_date, json('{}') as streams, now() as built_at, now() as published_at"
+        )
 
 
 def tidemill_commands() -> list[str]:
@@ -138,9 +144,20 @@ def test_command_runs(service, line):
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize(
-    "block", [block for file in DOCUMENTS for block in blocks(file, "python")], ids=lambda block: block.place
-)
+PYTHON = [block for file in DOCUMENTS for block in blocks(file, "python")]
+SUITES = [block for block in PYTHON if "from quality.suite import" in block.text]
+
+
+@pytest.mark.parametrize("block", SUITES, ids=lambda block: block.place)
+def test_example_is_a_suite(block, tmp_path):
+    from quality.suite_files import load_suites
+
+    (tmp_path / "example.py").write_text(block.text, encoding="utf-8")
+    found = load_suites(tmp_path)
+    assert any(suite.expectations for suite in [*found.sources, *found.marts])
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if block not in SUITES], ids=lambda block: block.place)
 def test_example_runs(service, block):
     program = block.text.replace("localhost:7433", f"127.0.0.1:{service.here.ingest_port}")
     assert program != block.text or ".tidemill/warehouse" in program, "an example connects to localhost:7433"

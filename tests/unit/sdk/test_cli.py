@@ -106,6 +106,19 @@ def test_the_dates_are_told_as_far_as_they_are_known(
     assert "expected an address such as localhost:7433" in capsys.readouterr().err
 
 
+def test_a_warehouse_that_cannot_be_read_is_told_in_a_line(
+    tmp_path: Path, nowhere: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = Path(__file__).resolve().parents[3]
+    (tmp_path / "warehouse").mkdir()
+    (tmp_path / "warehouse" / "warehouse.duckdb").write_bytes(b"no database" * 1000)
+    places = ["--data", str(tmp_path), "--project", str(project), "--address", nowhere]
+    assert main(["day", "status", *places]) == 1
+    captured = capsys.readouterr()
+    assert "not a valid DuckDB database file" in captured.err
+    assert captured.err.count("\n") == 1
+
+
 def test_the_upkeep_finds_the_projects_data_folder_from_anywhere_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
