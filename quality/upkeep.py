@@ -264,11 +264,13 @@ def maintain(
     config: DayConfig, settings: UpkeepSettings | None = None, parts: Mapping[str, Any] | None = None
 ) -> Iterator[dict[str, Any]]:
     """Do all parts, or those named, one after another; one that fails gives {"what", "error"} and stops no other."""
+    import duckdb
+
     for name in parts or PARTS:
         try:
             yield PARTS[name](config, settings)
-        except (QualityError, OSError) as error:
-            yield {"what": name, "error": str(error), "removed": 0, "freed_bytes": 0}
+        except (QualityError, OSError, duckdb.Error) as error:
+            yield {"what": name, "error": " ".join(str(error).split()), "removed": 0, "freed_bytes": 0}
 
 
 def _upkeep_of(client: Any, stream: str, versions: set[int], settings: UpkeepSettings) -> dict[str, Any]:

@@ -236,6 +236,16 @@ def test_backups_are_made_and_the_oldest_removed(config: DayConfig, tmp_path: Pa
         upkeep.backup(config, UpkeepSettings(backup=config.data / "backups"))
 
 
+def test_a_warehouse_that_cannot_be_read_stops_no_part_that_does_without(tmp_path: Path) -> None:
+    config = DayConfig(tmp_path, ROOT, "127.0.0.1:1")
+    config.warehouse.parent.mkdir()
+    config.warehouse.write_bytes(b"no database" * 1000)
+    runs, alerts = upkeep.maintain(config, UpkeepSettings(), {"runs": None, "alerts": None})
+    assert "not a valid DuckDB database file" in runs["error"]
+    assert "\n" not in runs["error"]
+    assert "error" not in alerts
+
+
 def test_the_command_does_all_parts_and_says_what_failed(config: DayConfig, ingest: Any) -> None:
     send(config, 0)
     command = [str(Path(sys.executable).with_name("tidemill")), "data", "maintain", "--data", str(config.data)]
