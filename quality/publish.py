@@ -131,7 +131,7 @@ def publish(config: DayConfig, run: Run) -> dict[str, Any]:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(_TABLES)
         _drop_lake_views(connection)  # 2
-        late = _taken_late(connection, dates)
+        late = _taken_late(config, dates)
         _mark_redefined(connection, run)  # 3
         _replace(connection, "tidemill_reconciled", "view", _reconciled(run))
         _replace(connection, "tidemill_dates", "stream", dates)
@@ -278,10 +278,12 @@ def _rows_by_date(config: DayConfig, run: Run) -> list[tuple[str, str, str, int,
     return found
 
 
-def _taken_late(connection: Any, rows: Iterable[tuple[str, str, str, int, int]]) -> dict[str, dict[str, int]]:
-    """Give stream → date → rows that the last publication of the date did not have: those that came late."""
-    known = connection.execute("select stream, cast(date as varchar), rows from tidemill_dates").fetchall()
-    before = {(stream, date): count for stream, date, count in known}
+def _taken_late(config: DayConfig, rows: Iterable[tuple[str, str, str, int, int]]) -> dict[str, dict[str, int]]:
+    """Give stream → date → rows that the last publication of the date did not have: those that came late.
+
+    Asked of the published file: the copy may say already what this run counted, if it was to be published before.
+    """
+    before = {(stream, str(date)): count for stream, date, _, _, count in published_dates(config)}
     late: dict[str, dict[str, int]] = {}
     for stream, date, _, _, count in rows:
         if (more := count - before.get((stream, date), count)) > 0:

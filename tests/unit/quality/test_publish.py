@@ -130,7 +130,8 @@ def test_a_published_file_that_is_lost_is_not_taken_for_none(config: DayConfig, 
 def test_a_failed_replacement_leaves_the_published_file(config: DayConfig, run: Run, monkeypatch: pytest.MonkeyPatch):
     work_on(config, run, 1)
     publish(config, run)
-    again = dataclasses.replace(run, run_id="r2")
+    later = dataclasses.replace(run.streams["payments"], seal_offset=6)
+    again = dataclasses.replace(run, run_id="r2", streams={"payments": later})
     work_on(config, again, 2)
 
     def full(handle: int) -> None:
@@ -142,8 +143,8 @@ def test_a_failed_replacement_leaves_the_published_file(config: DayConfig, run: 
             publish(config, again)
     assert value(config.warehouse) == 1
     assert last_published(config)["run_id"] == "r1"
-    # Once there is space again, the stage is repeated and goes through.
-    publish(config, again)
+    # Once there is space again, the stage is repeated and goes through; what came late is told as if it were the first.
+    assert publish(config, again)["late"] == {"payments": {"2011-12-05": 1}}
     assert value(config.warehouse) == 2
 
 
