@@ -163,6 +163,11 @@ def test_a_streams_late_rows_are_taken_in_on_a_date_that_the_others_were_not_pub
     shop.run("both", SECOND)
     shop.send_requests(4, 5, 3_000)
     assert late.pending(shop.config)["web_requests"] == {FIRST: 4}
+    # Of a stream that dbt reads no more, no run could take them in.
+    source = shop.config.sources / "web_requests.yml"
+    source.rename(source.with_suffix(".away"))
+    assert "web_requests" not in late.pending(shop.config)
+    source.with_suffix(".away").rename(source)
     result = shop.run("web_late", FIRST, streams=["web_requests"])
     assert result["published_at"]
     assert "web_requests" not in late.pending(shop.config)
@@ -182,10 +187,12 @@ def test_a_full_refresh_keeps_the_other_dates(shop: SmallShop, second: dict):
 
 
 def test_a_run_as_of_another_reads_the_very_same_rows_and_is_not_published(shop: SmallShop, second: dict):
+    # The last run of its date: the service keeps the copies of its seal alone.
+    shop.run("latest", SECOND)
     shop.send_lines(9, [6], 30_000)
     inode = shop.config.warehouse.stat().st_ino
-    earlier = load_run(shop.config, "second")
-    result = shop.run("as_of", SECOND, as_of="second")
+    earlier = load_run(shop.config, "latest")
+    result = shop.run("as_of", SECOND, as_of="latest")
     assert (result["published"], shop.config.warehouse.stat().st_ino) == (False, inode)
     run = load_run(shop.config, "as_of")
     assert (run.streams, run.state) == (earlier.streams, "built")
@@ -196,7 +203,7 @@ def test_a_run_as_of_another_reads_the_very_same_rows_and_is_not_published(shop:
         rows = connection.execute("select count(*) from stg_order_lines").fetchall()
     assert rows == [(earlier.streams["order_lines"].seal_offset,)]
     with pytest.raises(RunWrong, match="expected dates among those"):
-        shop.run("other_date", FIRST, as_of="second")
+        shop.run("other_date", FIRST, as_of="latest")
     assert "as_of" not in [each["run_id"] for each in publications(shop.config)]
 
 
