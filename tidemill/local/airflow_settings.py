@@ -32,6 +32,8 @@ TUNING = {
     "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
     # A task whose process is gone is seen after a minute, not five.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+    # Those of a scheduler that was killed are nobody's: they are looked for every half minute, not every five.
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
     # A new or changed DAG file is seen after 10 s, not 300. One that has not changed is read once a minute, not twice:
     # each time costs a process.
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
