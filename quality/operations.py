@@ -31,6 +31,9 @@ QUARANTINED_MAX = 10_000
 OVERLAP = dt.timedelta(hours=1)
 """Runs that changed this much before the last publication are told again: it took a while itself."""
 
+STOPPED = "stopped"
+"""The state of a run that ended without a word: it was killed, or given up."""
+
 TABLES: Mapping[str, Mapping[str, str]] = {
     "quarantined_rows": {
         "stream": "varchar", "row_id": "varchar", "at_offset": "bigint", "append_time": "timestamptz",
@@ -170,7 +173,8 @@ def _run(run: Run, *, publishing: bool) -> Row:
         "dag_run_id": run.options.dag_run_id,
         "first_date": run.date,
         "last_date": run.last_date,
-        "state": "published" if publishing else run.state,
+        # One run at a time has the turn, and that is the one that publishes: no other can be under way.
+        "state": "published" if publishing else run.state.replace("running", STOPPED),
         "failed_stage": failed.get("stage"),
         "error": failed.get("error"),
         "started_at": run.began_at or None,

@@ -62,10 +62,11 @@ def test_what_a_run_did_is_written_with_what_others_did_since_the_last_publicati
         file = config.run_folder(name) / "reconciliation.json"
         file.write_text(json.dumps({"views": [{"differences": [difference]}]}))
     raise_alert(config, "failed", "daily", "failed", "check_sources", "so it was")
+    save_run(config, dataclasses.replace(run, run_id="killed"))
     write_operations(config, load_run(config, "r1"))
 
     runs = {row["run_id"]: row for row in rows(config, "r1", "runs")}
-    assert (runs["r1"]["state"], runs["failed"]["state"]) == ("published", "failed")
+    assert (runs["r1"]["state"], runs["failed"]["state"], runs["killed"]["state"]) == ("published", "failed", "stopped")
     assert (runs["failed"]["failed_stage"], runs["failed"]["error"]) == ("check_sources", "so it was")
     assert (runs["failed"]["dag_id"], runs["failed"]["dag_run_id"]) == ("daily", "m1")
     assert json.loads(runs["r1"]["streams"]) == {"payments": 4}
@@ -86,8 +87,9 @@ def test_what_a_run_did_is_written_with_what_others_did_since_the_last_publicati
     # Once that is published, a run whose record has long been as it is, is told no more.
     take_copy(config, "r1")
     publish(config, load_run(config, "r1"))
-    old = config.run_folder("failed") / "run.json"
-    os.utime(old, (old.stat().st_mtime - 86_400, old.stat().st_mtime - 86_400))
+    for name in ("failed", "killed"):
+        old = config.run_folder(name) / "run.json"
+        os.utime(old, (old.stat().st_mtime - 86_400, old.stat().st_mtime - 86_400))
     following = dataclasses.replace(run, run_id="r2")
     save_run(config, following)
     write_operations(config, following)
