@@ -20,7 +20,7 @@ LAYERS = ["dbt.staging", "dbt.intermediate", "dbt.marts", "dbt.live"]
 STAGES = ["seal", "export", "check_sources", "balance", *LAYERS, "check_marts", "reconcile", "publish", "docs"]
 TASKS = ["wait", "take_turn", *STAGES, "give_turn"]
 # Not the day's data: what is known of the runs, which every run adds to.
-OF_RUNS = {"tidemill_published", "tidemill_reconciled"}
+OF_RUNS = {"tidemill_dates", "tidemill_published", "tidemill_reconciled"}
 
 
 def send_lines(stack: Stack, date: dt.date, rows: int, *, name: str = "", hour: int = 8) -> None:
