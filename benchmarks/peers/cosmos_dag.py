@@ -20,6 +20,7 @@ with DAG(
     "cosmos_models",
     schedule=None,
     start_date=datetime(2009, 1, 1, tzinfo=UTC),
+    max_active_tasks=1,  # DuckDB takes one writer at a time
     params={name: Param("", **STRING) for name in ("pins", "warehouse", "work_copy", "start", "end")},
 ):
     DbtTaskGroup(
@@ -42,8 +43,6 @@ with DAG(
             exclude=["path:models/operations"],
         ),
         operator_args={
-            # DuckDB takes one writer at a time.
-            "pool": "warehouse_writer",
             "append_env": True,
             "env": {
                 "TIDEMILL_PINS": "{{ params.pins }}",
