@@ -50,6 +50,14 @@ with DAG(
                 "TIDEMILL_WORK_COPY": "{{ params.work_copy }}",
                 "DO_NOT_TRACK": "1",
             },
-            "dbt_cmd_flags": ["--event-time-start", "{{ params.start }}", "--event-time-end", "{{ params.end }}"],
+            # Without unit tests, as ours: those run after a change of the project.
+            "dbt_cmd_flags": [
+                "--event-time-start",
+                "{{ params.start }}",
+                "--event-time-end",
+                "{{ params.end }}",
+                "--exclude-resource-type",
+                "unit_test",
+            ],
         },
     )
