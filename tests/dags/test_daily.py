@@ -118,7 +118,7 @@ def test_cleared_at_a_task_it_ends_in_the_same_tables(client: AirflowClient, sta
     assert again == {"take_turn", *STAGES[STAGES.index(task) :], "give_turn"}
     assert content(stack) == before
     # The publication took the alert of before along.
-    assert ask(stack, "select task_id from alerts where kind = 'failed'") == [("check_marts",)]
+    assert ("check_marts",) in ask(stack, "select task_id from alerts where kind = 'failed'")
 
 
 def send_request(service: tidemill.Client, name: str, at: dt.datetime) -> None:
