@@ -245,7 +245,7 @@ def test_a_definition_changed_at_noon_is_compared_as_it_is_now(shop: Shop) -> No
     model = shop.project / "dbt_project" / "models" / "live" / f"{VIEW}.sql"
     before = model.read_text()
     try:
-        model.write_text(before.replace("where quantity > 0", "where quantity > 1"))
+        model.write_text(before.replace("where quantity > 0", "where quantity > 0 and country <> 'EIRE'"))
         apply(shop)
         shop.send(rows.slice(half))
         result = shop.run(date, "noon")
