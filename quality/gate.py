@@ -21,7 +21,7 @@ from quality.config import DayConfig
 from quality.contract_suite import ContractSuite, contract_suites
 from quality.data_docs import gx_context, write_pages
 from quality.errors import CheckFailed, ConfigWrong, Finding, RunWrong
-from quality.lake import pinned_query, streams_of
+from quality.lake import pinned_query, reading_lake, streams_of
 from quality.publish import publications
 from quality.report_page import GX_SEVERITY, OWN, in_words
 from quality.run import Run, load_run
@@ -72,7 +72,7 @@ def check_lake(config: DayConfig, run: Run) -> dict[str, Any]:
     suites: list[Suite] = []
     scratch = config.run_folder(run.run_id) / "source.duckdb"
     try:
-        with _scratch(scratch) as connection:
+        with _scratch(scratch) as connection, reading_lake():
             for contract in promised:
                 pin = streams[contract.stream]
                 query = pinned_query(config, contract.stream, pin, pin.seal_offset)

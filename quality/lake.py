@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from quality.config import DayConfig
-from quality.errors import LakeFailed
+from quality.errors import LakeFailed, disk_full
 from quality.run import Pin, Run
 from tidemill.lake import EVENT_DATE, LakeError, identifier, lake_files, lake_query, source_tables
 
@@ -59,9 +59,20 @@ def pinned_lake(config: DayConfig, run: Run) -> Iterator[Any]:
         for stream, pin in run.streams.items():
             below = max(pin.seal_offset, int(pin.counts.get("appended", 0)))
             connection.execute(f"create view {identifier(stream)} as {pinned_query(config, stream, pin, below)}")
-        try:
+        with reading_lake():
             yield connection
-        except duckdb.IOException as error:
-            raise LakeFailed(
-                f"the lake cannot be read: {error}. A file that is lost was moved or deleted by hand"
-            ) from error
+
+
+@contextmanager
+def reading_lake() -> Iterator[None]:
+    """Raise LakeFailed, which names the file, where DuckDB cannot read one of the lake's; a full disk stays one."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.IOException as error:
+        if disk_full(error) is not None:
+            raise
+        raise LakeFailed(
+            f"the lake cannot be read: {error}. A file that is lost was moved or deleted by hand"
+        ) from error

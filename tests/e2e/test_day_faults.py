@@ -214,7 +214,9 @@ def test_a_live_row_changed_by_hand_is_found_by_view_window_and_amount(shop: Sho
             (str(date),),
         ).fetchone()
         store.execute(f"update {VIEW} set revenue = ? where _key = ?", (str(float(revenue) + 12.5), key))
-    with pytest.raises(ReconciliationFailed, match=rf"{VIEW} {window[:16]} UTC, country={country}: revenue.*12\.5"):
+    with pytest.raises(
+        ReconciliationFailed, match=rf"{VIEW} {window[:16].replace('T', ' ')} UTC, country={country}: revenue.*12\.5"
+    ):
         shop.run(date, "by-hand")
     rebuild(shop)
 
