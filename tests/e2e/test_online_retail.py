@@ -113,7 +113,7 @@ def test_every_row_is_acknowledged_and_none_is_taken_for_a_duplicate(year):
 def test_the_lake_holds_the_control_totals(run, year):
     from deltalake import DeltaTable
 
-    pin = run["seal"]["streams"]["order_lines"]
+    pin = run["export"]["streams"]["order_lines"]
     files = DeltaTable(pin["lake_uri"], version=pin["lake_version"]).file_uris()
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")
