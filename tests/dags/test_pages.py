@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import http.client
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 from support.airflow_runs import new_run, run_dag, send_lines
 
 import tidemill
@@ -73,8 +75,9 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 def picture(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for frame in page.frames:
-        # What is in a frame is there before it is painted.
-        frame.evaluate("() => new Promise(painted => requestAnimationFrame(() => requestAnimationFrame(painted)))")
+        # What is in a frame is there before it is painted. A frame may be gone by then: a page's parts are made anew.
+        with contextlib.suppress(PlaywrightError):
+            frame.evaluate("() => new Promise(painted => requestAnimationFrame(() => requestAnimationFrame(painted)))")
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
