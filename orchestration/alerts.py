@@ -215,21 +215,14 @@ def _details(run_id: str | None, task_id: str) -> dict[str, Any]:
 def _is_published(date: str) -> bool:
     """Whether a publication holds the date; False when that cannot be told."""
     try:
-        import duckdb
-
         from quality.config import DayConfig
+        from quality.publish import publications
 
-        warehouse = DayConfig.from_environment().warehouse
-        if not warehouse.exists():
-            return False
-        with duckdb.connect(str(warehouse), read_only=True) as connection:
-            found = connection.execute(
-                "select count(*) from tidemill_published where ? between first_date and last_date", [date]
-            ).fetchone()
-        return bool(found and found[0])
+        held = publications(DayConfig.from_environment())
     except Exception:
         log.exception("the warehouse cannot be asked for %s", date)
         return False
+    return any(each["first_date"] <= date <= each["last_date"] for each in held)
 
 
 def _keep(body: Mapping[str, Any]) -> None:
