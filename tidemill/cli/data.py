@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from typing import Any
 import click
 
 from tidemill.cli import options
+from tidemill.cli.quality_tool import run_quality_tool
 from tidemill.errors import MissingExtra
 
 _folder = click.option(
@@ -113,24 +112,10 @@ def maintain(parts: tuple[str, ...], data: Path | None, address: str, project: P
       tidemill data maintain
       tidemill data maintain lake runs
     """
-    if importlib.util.find_spec("quality") is None or importlib.util.find_spec("deltalake") is None:
-        raise MissingExtra("tidemill data maintain", "batch")
-    from tidemill.local.folder import DataFolder, find_project
-
-    root = find_project(project)
-    environment = {
-        **os.environ,
-        "TIDEMILL_DATA": str(DataFolder.at(data, root).root),
-        "TIDEMILL_ADDRESS": address,
-        "TIDEMILL_PROJECT": str(root),
-    }
-    # -P: the folder that it runs in must not hide a module.
-    command = [sys.executable, "-P", "-m", "quality.upkeep", *parts]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            click.echo(line.rstrip() if as_json else _upkeep_line(json.loads(line)))
-    return process.returncode
+    return run_quality_tool(
+        "tidemill data maintain", "quality.upkeep", parts, needs="deltalake", data=data, project=project,
+        address=address, settings={}, show=None if as_json else _upkeep_line,
+    )  # fmt: skip
 
 
 def _upkeep_line(result: dict[str, Any]) -> str:

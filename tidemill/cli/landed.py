@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tidemill.cli import options
-from tidemill.errors import MissingExtra
+from tidemill.cli.quality_tool import run_quality_tool
 
 
 @click.command("import", short_help="Import what lies in a landing folder, each file once.")
@@ -32,25 +27,10 @@ def import_files(landing: str, data: Path | None, address: str, project: Path | 
     Example:
       tidemill import /srv/landing
     """
-    if importlib.util.find_spec("quality") is None or importlib.util.find_spec("yaml") is None:
-        raise MissingExtra("tidemill import", "batch")
-    from tidemill.local.folder import DataFolder, find_project
-
-    root = find_project(project)
-    environment = {
-        **os.environ,
-        "TIDEMILL_DATA": str(DataFolder.at(data, root).root),
-        "TIDEMILL_ADDRESS": address,
-        "TIDEMILL_PROJECT": str(root),
-        "TIDEMILL_LANDING": landing,
-    }
-    # -P: the folder that it runs in must not hide a module.
-    command = [sys.executable, "-P", "-m", "quality.landing"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            click.echo(line.rstrip() if as_json else _line(json.loads(line)))
-    return process.returncode
+    return run_quality_tool(
+        "tidemill import", "quality.landing", [], needs="yaml", data=data, project=project, address=address,
+        settings={"TIDEMILL_LANDING": landing}, show=None if as_json else _line,
+    )  # fmt: skip
 
 
 def _line(result: dict[str, Any]) -> str:
