@@ -9,6 +9,7 @@ import pytest
 
 from quality.config import DayConfig
 from quality.errors import LakeFailed, ReconciliationFailed
+from quality.lake import reading_lake
 from quality.reconcile import Comparison, Difference
 from quality.reconcile_views import NOTHING, judge, streams_unseen
 from quality.run import Run
@@ -117,7 +118,7 @@ def test_streams_with_rows_of_the_dates_and_no_window_compared_are_found(config:
         assert unseen("2011-12-06", []) == []
         for file in (config.data / "lake" / "payments").rglob("*.parquet"):
             file.unlink()
-        with pytest.raises(LakeFailed, match="payments cannot be read"):
+        with pytest.raises(LakeFailed, match=r"the lake cannot be read: .*payments"), reading_lake():
             unseen("2011-12-05", [])
 
 
