@@ -211,7 +211,9 @@ def test_alerts_and_leftovers_go_when_they_are_old(config: DayConfig) -> None:
 
 
 def test_backups_are_made_and_the_oldest_removed(config: DayConfig, tmp_path: Path) -> None:
-    send(config, 0)
+    export = send(config, 0)
+    # What was written just before a backup is copied again by the next.
+    older(Path(export.lake_uri), days=1)
     target = tmp_path / "backups"
     known = Path("landing", "ledger", "order_lines", f"{'0a' * 32}.json")
     (config.data / known).parent.mkdir(parents=True)
