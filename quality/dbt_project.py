@@ -55,7 +55,7 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
         if layer == LAYERS[0]:
             invoke(config, run, ["compile", "--select", "tag:live", *variables], parsed)
             keep_live_models(config, run, manifest)
-            _keep_compiled(config, run, manifest)
+            _keep_compiled(config, run, parsed)
             _drop_seeds(config, run, manifest)
         content = json.loads(manifest.read_text(encoding="utf-8"))
         project = unit_tests.digest(content, (config.project / "dbt_project.yml").read_text(encoding="utf-8"))
@@ -68,13 +68,15 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
         selection = ["--select", *map(selector, nodes), "--indirect-selection", "empty"]
         # What the operations models know of earlier runs is nowhere else: they are never made anew.
         refresh = ["--full-refresh"] if run.options.full_refresh and layer != OPERATIONS else []
-        results = invoke(config, run, ["build", *selection, *span, *variables, *refresh], parsed)
-        _keep_compiled(config, run, manifest)
+        # Its manifest would be the one that `parse` wrote: the compiled SQL is taken from memory.
+        built = _invoke(config, run, ["build", "--no-write-json", *selection, *span, *variables, *refresh], parsed)
+        _keep_compiled(config, run, parsed)
+        built.write(str(_results_file(config, run, layer)))
         if run.options.streams is None:
             unit_tests.keep_passed(config, layer, project)
     if not variables:
         _keep_parsed(config, run)
-    return _summary(config, run, layer, results)
+    return _summary(config, run, layer, list(built.results))
 
 
 def _window(config: DayConfig, run: Run) -> tuple[list[str], list[str]]:
@@ -102,12 +104,12 @@ def _compiled_file(config: DayConfig, run: Run) -> Path:
     return config.run_folder(run.run_id) / "compiled.json"
 
 
-def _keep_compiled(config: DayConfig, run: Run, manifest: Path) -> None:
-    """Keep the compiled SQL of what was just built: the manifest of the next layer does not have it."""
+def _keep_compiled(config: DayConfig, run: Run, parsed: Any) -> None:
+    """Keep the compiled SQL of what was just compiled or built: the next layer's project, read anew, has none."""
     file = _compiled_file(config, run)
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"]
-    kept.update({name: node["compiled_code"] for name, node in nodes.items() if node.get("compiled_code")})
+    nodes = parsed.nodes.items()
+    kept.update({name: node.compiled_code for name, node in nodes if getattr(node, "compiled_code", None)})
     write_atomically(file, json.dumps(kept, ensure_ascii=False))
 
 
@@ -152,6 +154,10 @@ def put_docs(config: DayConfig, run: Run) -> Path:
     return config.dbt_docs
 
 
+def _results_file(config: DayConfig, run: Run, layer: str) -> Path:
+    return config.run_folder(run.run_id) / "run_results" / f"{layer}.json"
+
+
 def _take_parsed(config: DayConfig, run: Run) -> None:
     """Give dbt what it parsed in an earlier run: it parses anew what has changed since, and all of it when in doubt."""
     parsed = config.runs / _PARSED
@@ -192,7 +198,7 @@ def environment(config: DayConfig, run: Run, warehouse: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _close_files()
+        close_files()
         os.chdir(folder)
         for name, value in before.items():
             if value is None:
@@ -229,12 +235,12 @@ def _invoke(config: DayConfig, run: Run, arguments: list[str], parsed: Any) -> A
     folders += ["--target-path", str(_target(config, run)), "--log-path", str(_log(config, run).parent)]
     result = dbtRunner(manifest=parsed, callbacks=[remember]).invoke([*arguments, *folders])
     results = list(getattr(result.result, "results", None) or [])
-    _close_files()
+    close_files()
     _raise_failures(config, run, result, results, errors)
     return result.result
 
 
-def _close_files() -> None:
+def close_files() -> None:
     """Close what dbt keeps open for its process's next invocation: the warehouse, and its log."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt_common.events.event_manager_client import get_event_manager
@@ -321,9 +327,6 @@ def _summary(config: DayConfig, run: Run, layer: str, results: list[Any]) -> dic
                 )
     for name, model in tables["model"].items():
         model["tests"] = sum(name in test["models"] for test in tests)
-    kept = config.run_folder(run.run_id) / "run_results" / f"{layer}.json"
-    if results:
-        copy_file(_target(config, run) / "run_results.json", kept)
     return {
         "layer": layer,
         "models": tables["model"],
@@ -334,5 +337,5 @@ def _summary(config: DayConfig, run: Run, layer: str, results: list[Any]) -> dic
         "test_results": tests,
         "note": "" if results else "nothing to build in this layer",
         "log": str(_log(config, run)),
-        "run_results": str(kept) if results else "",
+        "run_results": str(_results_file(config, run, layer)) if results else "",
     }

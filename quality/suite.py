@@ -133,8 +133,10 @@ def one_of(severity: Severity, column: str, *values: str | float) -> OfRows:
 
 
 def refers_to(severity: Severity, column: str, model: str, to: str) -> OfRows:
-    """Expect each value of a column to stand in another model's column `to` (in a `MartSuite`)."""
-    condition = f'"{column}" in (select "{to}" from "{model}" where "{to}" is not null)'
+    """Expect each value of a column, or NULL, to stand in another model's column `to` (in a `MartSuite`)."""
+    # Said of NULL by itself: SQL leaves it open, but for an empty table, which it says NULL is not in.
+    known = f'select "{to}" from "{model}" where "{to}" is not null'
+    condition = f'case when "{column}" is not null then "{column}" in ({known}) end'
     says = f"{column} is in {model}.{to}"
     return OfRows(_severity(severity, "refers_to"), _named("", says), says, condition, (column,))
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from support.airflow_runs import (
     STAGES,
@@ -16,6 +19,7 @@ from support.airflow_runs import (
     ask,
     content,
     end_of,
+    new_run,
     publications,
     run_dag,
     send_lines,
@@ -119,6 +123,42 @@ def test_cleared_at_a_task_it_ends_in_the_same_tables(client: AirflowClient, sta
     assert content(stack) == before
     # The publication took the alert of before along.
     assert ("check_marts",) in ask(stack, "select task_id from alerts where kind = 'failed'")
+
+
+def test_killed_in_its_middle_it_ends_in_the_same_tables(client: AirflowClient, stack: Stack, published: str) -> None:
+    """SIGKILL of a dbt task, then of the scheduler while the next layer is built."""
+    before, run = content(stack), new_run()
+    client.trigger("daily", {"date": str(DATE), "force": True}, run)
+    ti_id = wait_running(client, stack, run, "dbt.staging")
+    named = [process for process in psutil.process_iter() if ti_id in " ".join(command_of(process))]
+    # Its supervisor and, forked from that, the process that runs dbt.
+    (task,) = [process for process in named if process.ppid() in {each.pid for each in named}] or named
+    task.kill()
+    wait_running(client, stack, run, "dbt.intermediate")
+    (scheduler,) = [status for status in stack.supervisor.status() if status.name == "airflow-scheduler"]
+    assert scheduler.pid is not None
+    os.kill(scheduler.pid, signal.SIGKILL)
+    assert end_of(client, stack, "daily", run) == "success", client.failures("daily", run)
+    tries = {task["task_id"]: task["try_number"] for task in tasks_of(client, "daily", run)}
+    assert tries["dbt.staging"] > 1
+    assert publications(stack)[-1][1:] == (str(DATE), str(DATE))
+    assert content(stack) == before
+
+
+def wait_running(client: AirflowClient, stack: Stack, run: str, task_id: str) -> str:
+    """Wait until a task runs; its id."""
+    for change in client.follow("daily", run, check=stack.check):
+        if (change.task_id, change.state) == (task_id, "running"):
+            (task,) = [task for task in tasks_of(client, "daily", run) if task["task_id"] == task_id]
+            return str(task["id"])
+    raise AssertionError(f"{task_id} did not run")
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def send_request(service: tidemill.Client, name: str, at: dt.datetime) -> None:

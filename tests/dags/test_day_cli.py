@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support.airflow_runs import send_lines
+from support.airflow_runs import end_of, send_lines
 
 from tidemill.local.airflow_client import AirflowClient
 from tidemill.local.stack import Stack
@@ -38,15 +38,15 @@ def test_a_day_is_run_by_airflow_and_its_state_told(stack: Stack, client: Airflo
 
 def test_a_backfill_is_a_run_for_each_date_and_may_be_left_to_airflow(stack: Stack, client: AirflowClient):
     last = DATE + dt.timedelta(days=1)
-    done = tidemill_day(stack, "backfill", f"--from={DATE}", f"--to={last}", "--force", "--no-wait", "--json")
+    done = tidemill_day(
+        stack, "backfill", f"--from={DATE}", f"--to={last}", "--force", "--stream=readings", "--no-wait", "--json"
+    )
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["date"] for each in told] == [str(DATE), str(last)]
     assert {each["state"] for each in told} == {"queued"}
     for each in told:
-        for _ in client.follow("daily", each["run"], timeout_s=900, check=stack.check):
-            pass
-        assert client.run_state("daily", each["run"]) == "success"
+        assert end_of(client, stack, "daily", each["run"]) == "success", client.failures("daily", each["run"])
 
 
 def test_a_run_that_fails_says_by_what(stack: Stack, client: AirflowClient):

@@ -96,21 +96,8 @@ def test_it_leaves_no_process_behind(broken, data):
     assert processes_of(data) == []
 
 
-def test_it_can_be_run_again_at_once_for_a_fresh_date(broken, data):
+def test_it_can_be_run_again_with_a_file_of_your_own(broken, data, tmp_path):
     assert broken.returncode == 0
-    again = make("demo", f"ARGS=--json --lines 600 --data {data}")
-    assert again.returncode == 0, again.stdout + again.stderr
-    report = json.loads(again.stdout)
-    first = re.search(r"simulated shop's (\S+),", broken.stdout)[1]
-    assert report["dates"] != [first]
-    assert report["day"]["reconcile"]["views"]["sales_by_minute"]["differences"] == 0
-    # The earlier day is still in the warehouse, beside the new one.
-    (command,) = [line for line in commands(ROOT / "README.md") if line.startswith("tidemill sql")]
-    shown = run(*shlex.split(command)[1:], "--data", str(data), "--json")
-    assert {json.loads(row)["sales_date"] for row in shown.stdout.splitlines()} == {first, report["dates"][0]}
-
-
-def test_a_file_of_your_own_takes_the_place_of_the_simulated_day(data, tmp_path):
     path = tmp_path / "order_lines.csv"
     path.write_text(CSV)
     done = make("demo", f"INPUT={path}", f"ARGS=--json --timezone Europe/London --data {data}")
@@ -120,6 +107,12 @@ def test_a_file_of_your_own_takes_the_place_of_the_simulated_day(data, tmp_path)
     assert report["dates"] == ["2011-07-03", "2011-07-04"]
     assert (report["sent"]["appended"], report["sent"]["quarantined"]) == (3, 1)
     assert (report["headline"]["orders"], report["headline"]["revenue"]) == (2, "32.850")
+    assert report["day"]["reconcile"]["views"]["sales_by_minute"]["differences"] == 0
+    # The earlier day is still in the warehouse, beside the new ones.
+    first = re.search(r"simulated shop's (\S+),", broken.stdout)[1]
+    (command,) = [line for line in commands(ROOT / "README.md") if line.startswith("tidemill sql")]
+    shown = run(*shlex.split(command)[1:], "--data", str(data), "--json")
+    assert {json.loads(row)["sales_date"] for row in shown.stdout.splitlines()} == {first, *report["dates"]}
 
 
 def test_up_keeps_everything_running_until_ctrl_c(data):

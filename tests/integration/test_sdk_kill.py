@@ -19,7 +19,7 @@ import pytest
 
 import tidemill
 
-ROUNDS = 10
+ROUNDS = 4
 SOAK_ROUNDS = 200
 PRODUCERS = {"T1": "typed", "T2": "typed", "A1": "table", "A2": "table"}
 ROWS_A_ROUND = 2_000

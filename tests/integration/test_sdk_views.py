@@ -255,7 +255,7 @@ def test_views_that_were_applied_outlive_a_kill(ingest: Any, tm: tidemill.Client
     assert (status.state, "max(quantity)" in status.sql) == (tidemill.ViewState.FOLLOWING, True)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 10))])
 def test_a_kill_in_the_middle_of_a_change_leaves_one_or_the_other(
     ingest: Any, tm: tidemill.Client, tmp_path: Path, seed: int
 ) -> None:

@@ -94,6 +94,7 @@ _AHEAD = {
         "orchestration.turn",
         "orchestration.wait",
         "quality.day",
+        "quality.dbt_ahead",
         "quality.dbt_project",
         "quality.gate",
         "quality.publish",
@@ -118,6 +119,8 @@ for _module in _AHEAD.get("".join(sys.argv[1:2]), ()):
         importlib.import_module(_module)
     except ImportError as _error:
         print(f"not imported ahead: {_module}: {_error}", file=sys.stderr)
+if "quality.dbt_ahead" in sys.modules and not sys.modules["quality.dbt_ahead"].warm_up():
+    print("dbt was not made ready ahead", file=sys.stderr)
 '''
 
 

@@ -27,7 +27,7 @@ from ingest_service.warehouse import PublishedWarehouse
 DAY = dt.date(2011, 12, 5)
 A_DAY = 24 * 60
 SEED = os.environ.get("TIDEMILL_SEED")
-HISTORIES = 12
+HISTORIES = 5
 BY_CUSTOMER = "select customer_id, count(*) as lines from {} group by all"
 BY_WEEK = "select date_trunc('week', invoiced_at) as window_start, count(*) as lines from {} group by all"
 BY_DECADE = "select date_trunc('decade', invoiced_at) as window_start, count(*) as lines from {} group by all"

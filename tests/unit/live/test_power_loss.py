@@ -16,7 +16,7 @@ from support.sqlite_power import why_not
 
 from ingest_service.live.store import WriteTransaction
 
-STEPS = 24
+STEPS = 10
 """How many steps of a life are looked at; the soak looks at each of them."""
 SOAK_SEEDS = 1
 PARTS = 8
@@ -86,7 +86,7 @@ REBUILDING = "by_customer returns sales sales__rebuild totals"
 FOUND = {play: {FIRST, SECOND, REBUILDING}, play_long: {"returns sales", "returns sales sales__rebuild"}}
 
 
-@pytest.mark.parametrize(("play", "steps"), [(play, STEPS), (play_long, STEPS // 3)])
+@pytest.mark.parametrize(("play", "steps"), [(play, STEPS), (play_long, STEPS // 2)])
 def test_what_is_found_after_a_power_loss_is_a_prefix_and_goes_on_to_the_whole(
     lives: Lives, play: Callable[[Machine], None], steps: int
 ) -> None:

@@ -117,7 +117,7 @@ def test_a_swap_that_fails_several_times_is_made_in_the_end(machine: Machine, du
         machine.check_whole(duck)
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.soak)])
 def test_whichever_statement_of_applying_fails_applying_again_does_the_rest(
     machine: Machine, duck: Any, every: int
 ) -> None:

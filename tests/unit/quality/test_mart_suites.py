@@ -99,6 +99,12 @@ def test_each_mistake_is_found(check: Check, config: DayConfig):
     assert "orders.customer" in page
 
 
+def test_no_value_refers_to_nothing(check: Check):
+    check("delete from customers; update orders set customer = null")
+    with pytest.raises(CheckFailed, match="not so in 8 of 8 rows"):
+        check("delete from customers")
+
+
 def test_a_value_out_of_the_ordinary_is_told_with_what_is_usual(check: Check, config: DayConfig):
     warned = check("update orders set amount = 15.125 where ordered_at > '2011-12-05'")["warnings"]
     assert [(each["name"], each["observed"]) for each in warned] == [

@@ -439,7 +439,7 @@ def test_questions_are_answered_while_views_come_and_go(served: ServedViews) -> 
     with ThreadPoolExecutor(4) as threads:
         asking = [threads.submit(ask) for _ in range(4)]
         try:
-            for _ in range(10):
+            for _ in range(4):
                 apply(served, {"by_country": BY_COUNTRY})
                 apply(served, {**VIEWS, **{f"more_{number}": BY_MINUTE for number in range(5)}})
         finally:
