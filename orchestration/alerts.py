@@ -213,16 +213,18 @@ def _details(run_id: str | None, task_id: str) -> dict[str, Any]:
 
 
 def _is_published(date: str) -> bool:
-    """Whether a publication holds the date; False when that cannot be told."""
+    """Whether the date is published, with all streams that have events of it; False when that cannot be told."""
     try:
+        from quality import late
         from quality.config import DayConfig
         from quality.publish import publications
 
-        held = publications(DayConfig.from_environment())
+        config = DayConfig.from_environment()
+        held = any(each["first_date"] <= date <= each["last_date"] for each in publications(config))
+        return held and not any(date in dates for dates in late.left_out(config).values())
     except Exception:
-        log.exception("the warehouse cannot be asked for %s", date)
+        log.exception("the warehouse, or the ingest service, cannot be asked for %s", date)
         return False
-    return any(each["first_date"] <= date <= each["last_date"] for each in held)
 
 
 def _keep(body: Mapping[str, Any]) -> None:

@@ -25,10 +25,11 @@ Progress = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class DateState:
-    """One UTC date as readers see it: `state` is published, sealed, open (it has events) or empty.
+    """One UTC date as readers see it: `state` is published, in part, sealed, or open (it has events).
 
-    verdict: of the run that published it last, or why the last run of it failed. late_rows: they are in no publication
-    of the date; None where the service could not be asked.
+    In part: published without streams that have events of it. verdict: of the run that published it last, and why the
+    last run of it failed. late_rows: they are in no publication of the date; None where the service could not be
+    asked. left_out: stream → rows, of the streams that it was published without.
     """
 
     date: str
@@ -37,6 +38,7 @@ class DateState:
     verdict: str
     published_at: str
     late_rows: int | None
+    left_out: dict[str, int]
 
 
 def new_run_id(date: str) -> str:
@@ -73,27 +75,27 @@ def date_states(
     published = {str(date): row for date, row in _published_by_date(config).items()}
     try:
         events, sealed = _seen(config)
-        pending = late.pending(config)
+        pending: dict[str, dict[str, int]] | None = _by_date(late.pending(config))
+        left_out = _by_date(late.left_out(config))
     except ServiceFailed as error:
-        events, sealed, pending = set(), set(), None
+        events, sealed, pending, left_out = set(), set(), None, {}
         away(str(error))
-    late_rows: dict[str, int] = {}
-    for dates in (pending or {}).values():
-        for date, rows in dates.items():
-            late_rows[date] = late_rows.get(date, 0) + rows
     failures = _failures(config)
     states = []
     for date in sorted(published.keys() | events | sealed):
         if (first and date < str(first)) or (last and date > str(last)):
             continue
         run_id, published_at = published.get(date, ("", ""))
-        state = "published" if run_id else "sealed" if date in sealed else "open"
+        without = left_out.get(date, {})
+        state = ("in part" if without else "published") if run_id else "sealed" if date in sealed else "open"
         failure = failures.get(date)
         verdict = _verdict(config, run_id) if run_id else ""
         if failure is not None and failure[0] > published_at:
             verdict = f"{verdict}; last run failed at {failure[1]}".removeprefix("; ")
-        late_now = None if pending is None else late_rows.get(date, 0)
-        states.append(DateState(date, state, run_id, verdict, published_at, late_now))
+        if without:
+            verdict = f"{verdict}; without {', '.join(f'{name} ({rows:,} rows)' for name, rows in without.items())}"
+        late_now = None if pending is None else sum(pending.get(date, {}).values())
+        states.append(DateState(date, state, run_id, verdict, published_at, late_now, without))
     return states
 
 
@@ -161,6 +163,15 @@ def _said(result: dict[str, Any]) -> str:
 def _short(published: dict[str, Any]) -> dict[str, Any]:
     names = ("published_at", "published", "warehouse", "size_bytes", "note")
     return {name: published[name] for name in names if name in published}
+
+
+def _by_date(rows: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Turn stream → date → rows into date → stream → rows."""
+    found: dict[str, dict[str, int]] = {}
+    for stream, dates in rows.items():
+        for date, count in dates.items():
+            found.setdefault(date, {})[stream] = count
+    return found
 
 
 def _published_by_date(config: DayConfig) -> dict[dt.date, tuple[str, str]]:

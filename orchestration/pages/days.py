@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from orchestration.pages.published import Publication, Published
 from orchestration.pages.records import Summary
 from quality.config import DayConfig
+from quality.errors import LakeFailed
+from quality.lake import streams_of
 
 PAGE_DAYS = 31
 """How many rows of the list a page shows."""
@@ -42,8 +44,8 @@ class Day:
     """One date. publication: the last one it was in, with the run that made it, if its record is still there.
 
     attempt: the newest run of this date that did something after that and published nothing. rows: stream → rows, as
-    published or, before that, as the log has counted. late: rows that came after the publication. over: the date has
-    passed.
+    published or, before that, as the log has counted. late: rows that came after the publication. left_out: stream →
+    rows, of the streams that have events of it and that it was published without. over: the date has passed.
     """
 
     date: dt.date
@@ -52,6 +54,7 @@ class Day:
     attempt: Summary | None
     rows: Mapping[str, int]
     late: int
+    left_out: Mapping[str, int]
     over: bool
 
     @property
@@ -70,7 +73,7 @@ class Day:
             case Show.PUBLISHED:
                 return self.publication is not None
             case Show.OPEN:
-                return self.publication is None
+                return self.publication is None or bool(self.left_out)
             case Show.WARNED:
                 return self.run is not None and self.run.warnings > 0
             case Show.LATE:
@@ -109,17 +112,22 @@ class DayList:
 
 
 def count_log(config: DayConfig) -> Counted:
-    """Ask the ingest service for its counts."""
+    """Ask the ingest service for its counts, of the streams that the project's dbt sources read."""
     import tidemill
 
     found: dict[dt.date, dict[str, int]] = {}
     try:
+        known = streams_of(config)
         with tidemill.connect(config.address, timeout_s=ASK_TIMEOUT_S) as client:
             for status in client.streams():
+                if status.stream not in known:
+                    continue
                 for date, rows in status.counts.appended_by_date.items():
                     found.setdefault(date, {})[status.stream] = rows
     except tidemill.TidemillError as error:
-        return Counted(problem=f"{config.address} did not answer: {' '.join(str(error).split())}")
+        return Counted(problem=f"the ingest service at {config.address} did not answer: {error}")
+    except LakeFailed as error:
+        return Counted(problem=str(error))
     return Counted(found)
 
 
@@ -145,8 +153,10 @@ def list_days(published: Published, runs: Sequence[Summary], counted: Counted, t
         logged = counted.rows.get(date, {})
         rows = published.rows.get(date, {}) if publication else logged
         late = sum(max(logged.get(stream, 0) - number, 0) for stream, number in rows.items()) if publication else 0
+        # A publication of an older release says nothing of its streams.
+        left_out = {stream: number for stream, number in logged.items() if number and rows and stream not in rows}
         made_by = by_id.get(publication.run_id) if publication else None
-        days.append(Day(date, publication, made_by, attempt, rows, late, date < today))
+        days.append(Day(date, publication, made_by, attempt, rows, late, left_out, date < today))
     return days
 
 

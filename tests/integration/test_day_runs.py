@@ -174,6 +174,20 @@ def test_a_streams_late_rows_are_taken_in_on_a_date_that_the_others_were_not_pub
     assert set(load_run(shop.config, "web_late").result("reconcile")["views"]) == {"traffic_by_minute"}
 
 
+def test_a_date_that_was_published_without_a_stream_is_told_to_be_published_in_part(shop: SmallShop, second: dict):
+    third = "2011-12-07"
+    shop.send_lines(3, [7], 60_000)
+    shop.send_requests(4, 7, 6_000)
+    shop.run("part", third, streams=["web_requests"])
+    assert late.left_out(shop.config) == {"order_lines": {third: 3}}
+    command = program(shop, "status", "--json", f"--from={third}", f"--to={third}")
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert (said["state"], said["left_out"], said["late_rows"]) == ("in part", {"order_lines": 3}, 0)
+    assert said["verdict"].endswith("; without order_lines (3 rows)")
+    shop.run("whole", third)
+    assert late.left_out(shop.config) == {}
+
+
 def test_a_full_refresh_keeps_the_other_dates(shop: SmallShop, second: dict):
     day_counts = "select window_start::date, sum(lines) from sales_by_minute group by 1 order by 1"
     before = shop.ask(day_counts)

@@ -44,12 +44,19 @@ def published(*dates: dt.date, rows: int = 10) -> Published:
 
 
 def test_a_published_date_has_its_run_and_what_came_late():
-    counted = Counted({day(0): {"order_lines": 13, "new_stream": 4}})
+    counted = Counted({day(0): {"order_lines": 13}})
     (only,) = list_days(published(day(0)), [record(day(0), warnings=2)], counted, TODAY)
     assert only.publication
     assert only.run is not None
     assert (only.run.warnings, only.attempt, only.late, only.total) == (2, None, 3, 10)
     assert [show for show in Show if only.is_shown(show)] == [Show.ALL, Show.PUBLISHED, Show.WARNED, Show.LATE]
+
+
+def test_a_date_that_was_published_without_a_stream_is_not_done():
+    counted = Counted({day(0): {"order_lines": 10, "web_requests": 4, "readings": 0}})
+    (only,) = list_days(published(day(0)), [], counted, TODAY)
+    assert (only.late, only.left_out) == (0, {"web_requests": 4})
+    assert [show for show in Show if only.is_shown(show)] == [Show.ALL, Show.PUBLISHED, Show.OPEN]
 
 
 def test_a_run_that_failed_after_the_publication_is_told_and_one_before_it_is_not():
