@@ -48,20 +48,26 @@ exposures:
 
 
 def warm_up() -> bool:
-    """Let dbt parse a project of one model, in a folder that is removed again; tells whether it did."""
+    """Let dbt parse a project of one model, in a folder that is removed again; tells whether it did. Never raises."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="tidemill-dbt-") as folder:
+            return _parse(Path(folder))
+    except OSError:
+        # Such as a full disk: then each process does it by itself, as before.
+        return False
+
+
+def _parse(folder: Path) -> bool:
     from dbt.cli.main import dbtRunner
 
     from quality.dbt_project import close_files
 
-    with tempfile.TemporaryDirectory(prefix="tidemill-dbt-") as folder:
-        for name, text in _PROJECT.items():
-            file = Path(folder, name)
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-        folders = ["--project-dir", folder, "--profiles-dir", folder, "--target-path", f"{folder}/target"]
-        # The static parser is left out: it starts threads, a fork has none of them, and would wait for them for ever.
-        result = dbtRunner().invoke(
-            ["parse", *folders, "--log-path", f"{folder}/logs", "--no-static-parser", "--quiet"]
-        )
-        close_files()
-        return bool(result.success)
+    for name, text in _PROJECT.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    places = ["--project-dir", str(folder), "--profiles-dir", str(folder), "--target-path", str(folder / "target")]
+    # The static parser is left out: it starts threads, a fork has none of them, and would wait for them for ever.
+    result = dbtRunner().invoke(["parse", *places, "--log-path", str(folder / "logs"), "--no-static-parser", "--quiet"])
+    close_files()
+    return bool(result.success)

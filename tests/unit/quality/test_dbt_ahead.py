@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from quality.dbt_ahead import warm_up
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import os
@@ -36,3 +40,8 @@ def test_a_fork_reads_a_project_after_it(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "manifest.json").is_file()
+
+
+def test_without_a_place_to_write_it_is_left_to_each_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no-such-folder"))
+    assert not warm_up()
