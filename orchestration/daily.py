@@ -48,7 +48,7 @@ def daily_dag(
     retries: int = 3,
     patience: timedelta = timedelta(hours=12),
     deadline: str | None = None,
-    max_active_runs: int = 16,
+    max_active_runs: int = 32,
     tags: Sequence[str] = (),
     doc_md: str = DOC,
 ) -> DAG:
