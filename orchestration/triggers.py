@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALIVE = ["queued", "running"]
+PATIENCE_MAX = 5
+"""Who is further back in the line for the turn asks more seldom, down to one time in so many: each asking costs."""
 _FIRED = "fired"
 
 
@@ -110,7 +112,7 @@ class TurnTrigger(BaseTrigger):
                 yield TriggerEvent(answer)
                 return
             if not await self._break_if_gone(answer.get("holder")):
-                await asyncio.sleep(self.poll_s)
+                await asyncio.sleep(self.poll_s * min(1 + answer.get("place", 0), PATIENCE_MAX))
 
     async def on_kill(self) -> None:
         """Leave the queue: the task was marked, or cleared (then it asks anew)."""

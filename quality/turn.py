@@ -110,7 +110,8 @@ def take(config: DayConfig, ticket: Ticket) -> dict[str, Any]:
     """Ask for the turn; asked again by the same ticket, it gives the same answer until that changes.
 
     Gives turn: `held` (run_id, date and last_date are those to be run, companions the run ids taken along); `wait`
-    (holder: whose turn it is, or who stands in front); `shared` (run_id: the run that has published the dates).
+    (holder: whose turn it is, or who stands in front; place: how many are to have the turn before this one, beside
+    who has it now); `shared` (run_id: the run that has published the dates).
     A ticket that is told `shared` is out of the queue.
     """
     with _locked(config):
@@ -132,7 +133,8 @@ def take(config: DayConfig, ticket: Ticket) -> dict[str, Any]:
         waiting = [each for each in queue if each.state != SERVED]
         if turn is not None or waiting[0].ticket_id != ticket.ticket_id:
             first = turn.ticket if turn is not None else waiting[0]
-            return {"turn": "wait", **_asked(mine), "holder": first.holder, "holder_run_id": first.run_id}
+            asked = {**_asked(mine), "place": _place(mine, waiting, turn)}
+            return {"turn": "wait", **asked, "holder": first.holder, "holder_run_id": first.run_id}
         taken = _take(config, mine, waiting)
         _drop_ticket(config, mine.ticket_id)
         return _held(taken)
@@ -204,6 +206,13 @@ def neighbours(ticket: Ticket, others: list[Ticket]) -> list[Ticket]:
                 left.remove(each)
                 break
     return taken
+
+
+def _place(ticket: Ticket, waiting: list[Ticket], turn: Turn | None) -> int:
+    """Give how many stand before a ticket; a companion of the turn has all behind it, as it is not to have its own."""
+    companions = {each.ticket_id for each in turn.companions} if turn is not None else set()
+    line = [each.ticket_id for each in waiting if each.ticket_id not in companions]
+    return line.index(ticket.ticket_id) if ticket.ticket_id in line else len(line)
 
 
 def _take(config: DayConfig, ticket: Ticket, waiting: list[Ticket]) -> Turn:

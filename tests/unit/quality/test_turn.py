@@ -38,9 +38,10 @@ def test_the_turn_goes_from_one_to_the_next_in_their_order(config: DayConfig):
     assert take(config, first) == {
         "turn": "held", "run_id": "a", "date": "2011-12-01", "last_date": "2011-12-01", "companions": [],
     }  # fmt: skip
-    for each in (second, third):
+    for place, each in enumerate((second, third)):
         answer = take(config, each)
         assert (answer["turn"], answer["holder"], answer["holder_run_id"]) == ("wait", first.holder, "a")
+        assert answer["place"] == place
     # Asked again, the same; whoever asks first when it is free does not overtake.
     assert take(config, first)["turn"] == "held"
     assert give(config, "a", failed=False)
@@ -75,7 +76,9 @@ def test_neighbours_are_taken_along_and_told_so_once(config: DayConfig):
         ["a", "c", "d"],
     )
     assert take(config, asked["b"]) == held
-    assert take(config, asked["c"])["turn"] == "wait"
+    # First in line is the first that is not taken along.
+    places = {name: take(config, asked[name]).get("place") for name in ("gap", "forced", "a", "c")}
+    assert places == {"gap": 0, "forced": 1, "a": 4, "c": 4}
     publish(config, held)
     give(config, "b", failed=False)
     for name in ("a", "c", "d"):
