@@ -133,7 +133,7 @@ def test_daily_runs_its_stages_in_order_inside_the_turn(daily: dict[str, Any]) -
 def test_daily_asks_for_dates_and_the_projects_streams(daily: dict[str, Any]) -> None:
     assert daily["params"] == DAILY_PARAMS
     assert daily["streams"] == ["order_lines", "readings", "web_requests"]
-    assert daily["max_active_runs"] == 16
+    assert daily["max_active_runs"] == 32
 
 
 @pytest.mark.parametrize("name", ["daily", "maintain", "late_events"])
