@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-TESTS = Path(__file__).parent
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give pytest-xdist's scheduler a place's group: what is set up for it is set up once."""
+    from xdist.scheduler import LoadScopeScheduling
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name each test's group for pytest-xdist, so that what a file sets up is set up once."""
-    for item in items:
-        place = item.path.relative_to(TESTS)
-        group = "dags" if place.parts[0] == "dags" else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/dags" if file.startswith("tests/dags/") else file
+
+    return ByFile(config, log)
