@@ -197,8 +197,11 @@ def test_the_days_are_one_click_away(page: Page, stack: Stack, day: str) -> None
     assert row.inner_text().split("\t")[5].strip() == "3"
     picture(page, "days")
     days.get_by_role("link", name="with late rows").click()
+    # The page of before has the row, too.
+    expect(days.locator("a.chip.chosen")).to_contain_text("with late rows")
     expect(days.locator("tbody tr").filter(has_text=str(DATE))).to_be_visible()
     days.get_by_label("Go to").fill(str(DATE))
+    expect(days.get_by_label("Go to")).to_have_value(str(DATE))
     days.get_by_role("button", name="Go").click()
     expect(days.locator("tr.chosen")).to_contain_text(str(DATE))
     days.locator("tr.chosen").get_by_role("link", name="run report").click()
@@ -210,7 +213,10 @@ def test_the_days_are_one_click_away(page: Page, stack: Stack, day: str) -> None
 def test_the_days_are_on_the_dags_page(page: Page, stack: Stack, day: str) -> None:
     log_in(page, stack)
     page.goto(f"{stack.airflow_url}/dags/daily")
-    page.get_by_role("link", name="Days", exact=True).last.click()
+    # One in the navigation, and the DAG's own, which comes later.
+    links = page.get_by_role("link", name="Days", exact=True)
+    expect(links.nth(1)).to_be_visible()
+    links.last.click()
     page.wait_for_url("**/dags/daily/plugin/dates")
     expect(framed(page).locator("tbody tr").filter(has_text=str(DATE))).to_contain_text("published")
 
