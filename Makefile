@@ -21,7 +21,7 @@ demo: .venv/.installed ## A day of events, end to end (INPUT=FILE for your own, 
 up: .venv/.installed ## Run all parts until Ctrl-C (ARGS=--no-airflow for the stream side alone)
 	@$(BIN)/tidemill up $(ARGS)
 
-test: .venv/.installed ## Run the tests, about 20 minutes on 2 cores
+test: .venv/.installed ## Run the tests, about 30 minutes on 2 cores
 	@bash .ci/test
 
 soak: .venv/.installed ## Run the tests that take longer

@@ -155,8 +155,8 @@ def test_a_watcher_keeps_its_copy_though_the_service_is_killed(ingest: Any, tm: 
     follower.join(10)
     tm.view("sales_by_minute").query(after=total)
     assert copy.is_the_view(tm.view("sales_by_minute")), f"seed {seed}"
-    # At first, and by the rebuild: not each time that the service was gone.
-    assert copy.resets == 2
+    # At first, and by the rebuild, if it watched before that: not each time that the service was gone.
+    assert copy.resets in (1, 2)
 
 
 def test_patience_ends(ingest: Any) -> None:
