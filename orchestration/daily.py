@@ -58,7 +58,8 @@ def daily_dag(
     have the schedule; None: unless TIDEMILL_SCHEDULED is 0. streams: the form's choices; None: those of the project's
     dbt sources. retries: of what a retry can help; failed checks and models are never tried again. patience: how long
     to wait for the watermark. deadline: hour (UTC, "06:00") by which a scheduled date is to be published, else an
-    alert is raised; None: TIDEMILL_DEADLINE, "": none. max_active_runs: they take turns, and what waits together is published together.
+    alert is raised; None: TIDEMILL_DEADLINE, "": none. max_active_runs: they take turns, and what waits together is
+    published together.
     """
     with DAG(
         dag_id=dag_id,
