@@ -13,7 +13,7 @@ from ingest_service.clock import Clock
 from ingest_service.errors import IngestError, Unauthenticated
 
 LOOK_AGAIN_S = 0.5
-"""A key that is created or revoked counts after so many seconds at the latest."""
+"""A key that is revoked counts no more after so many seconds at the latest; one that is created counts at once."""
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Keyring:
         self._file = KeyFile(data)
         self._clock = clock
         self._lock = threading.Lock()
-        self._stamp = self._stamp_now()
+        self._stamp = self._seen = self._stamp_now()
         self._keys = {key.id: key for key in self._file.read()}
         self._looked_s = clock.monotonic_s()
 
@@ -53,7 +53,7 @@ class Keyring:
             )
         scheme, _, text = authorization.partition(" ")
         parts = split_key(text.strip()) if scheme.lower() == "bearer" else None
-        key = self._keys.get(parts[0]) if parts else None
+        key = (self._keys.get(parts[0]) or self._look_again_for(parts[0])) if parts else None
         if parts and key is not None and key.is_its_secret(parts[1]) and not key.has_expired(self._now()):
             return key
         raise Unauthenticated(
@@ -66,13 +66,25 @@ class Keyring:
         return self._keys.get(key.id) == key and not key.has_expired(self._now())
 
     def _follow(self) -> None:
-        """Read the file again when it has changed, looking at it every LOOK_AGAIN_S at the most."""
-        now_s = self._clock.monotonic_s()
-        if now_s - self._looked_s < LOOK_AGAIN_S:
-            return
+        """Look at the file, every LOOK_AGAIN_S at the most."""
+        if self._clock.monotonic_s() - self._looked_s >= LOOK_AGAIN_S:
+            self._look()
+
+    def _look_again_for(self, key_id: str) -> ApiKey | None:
+        """A key that was made since the last look, or one that another thread is just reading.
+
+        A file that can't be read is not tried again for it: whoever has no key would fill the service's log.
+        """
+        if self._stamp_now() != self._seen:
+            self._look()
         with self._lock:
-            self._looked_s = now_s
-            stamp = self._stamp_now()
+            return self._keys.get(key_id)
+
+    def _look(self) -> None:
+        """Read the file again if it has changed."""
+        with self._lock:
+            self._looked_s = self._clock.monotonic_s()
+            self._seen = stamp = self._stamp_now()
             if stamp == self._stamp:
                 return
             try:
