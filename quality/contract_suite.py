@@ -16,7 +16,7 @@ from quality.config import DayConfig
 from quality.errors import LakeFailed
 from quality.run import Run
 from quality.suite import STOP, WARN, NoRowTwice, NotChecked, OfRows, Severity, SourceSuite
-from tidemill.lake import identifier, literal
+from tidemill.lake import identifier, literal, read_yaml
 
 _SYSTEM = ("_partition", "_offset", "_append_time")
 _FLOATS = ("FLOAT", "DOUBLE")
@@ -88,12 +88,10 @@ def contract_suites(config: DayConfig, run: Run) -> list[ContractSuite]:
 def _tables(folder: Path) -> dict[str, Mapping[str, Any]]:
     import yaml
 
-    # Several times as fast, where it was built with libyaml.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     tables = {}
     for file in sorted(folder.glob("*.yml")):
         try:
-            content = yaml.load(file.read_text(encoding="utf-8"), loader) or {}  # noqa: S506 - safe ones both
+            content = read_yaml(file.read_text(encoding="utf-8")) or {}
             for source in content.get("sources", []):
                 for table in source["tables"]:
                     if "stream" in table.get("config", {}).get("meta", {}):

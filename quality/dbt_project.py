@@ -60,12 +60,15 @@ def build(config: DayConfig, run: Run, layer: str) -> dict[str, Any]:
         content = json.loads(manifest.read_text(encoding="utf-8"))
         project = unit_tests.digest(content, (config.project / "dbt_project.yml").read_text(encoding="utf-8"))
         nodes = Layers(content).selected(layer, run.options.streams, _tables(config, run))
-        if unit_tests.have_passed(config, layer, project):
+        passed = unit_tests.have_passed(config, layer, project)
+        if passed:
             nodes = [node for node in nodes if node["resource_type"] != "unit_test"]
         if not nodes:
             return _summary(config, run, layer, [])
         # Exactly these, each named: dbt adds no test of its own accord, so none runs twice over the layers.
         selection = ["--select", *map(selector, nodes), "--indirect-selection", "empty"]
+        # A model's name selects its unit tests too: theirs begins with it.
+        selection += ["--exclude-resource-type", "unit_test"] if passed else []
         # What the operations models know of earlier runs is nowhere else: they are never made anew.
         refresh = ["--full-refresh"] if run.options.full_refresh and layer != OPERATIONS else []
         # Its manifest would be the one that `parse` wrote: the compiled SQL is taken from memory.

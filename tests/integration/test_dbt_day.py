@@ -206,12 +206,19 @@ def test_the_published_tables_are_what_was_sent_before_the_seal(shop: Shop, publ
     assert shown["top_countries"][0]["country"] == "United Kingdom"
 
 
+def unit_tests_of(shop: Shop, run_id: str) -> set[str]:
+    manifest = json.loads((shop.config.run_folder(run_id) / "target" / "manifest.json").read_text(encoding="utf-8"))
+    return {test["name"] for test in manifest["unit_tests"].values()}
+
+
 def test_a_run_repeated_from_build_on_ends_in_the_same_tables(shop: Shop, published: dict[str, dict]):
     before = shop.tables(shop.config.warehouse)
     with duckdb.connect(str(shop.config.warehouse)) as connection:
         connection.execute("update sales_by_minute set lines = 0")
         connection.execute("delete from fct_orders")
-    day.build(shop.config, "first")
+    again = day.build(shop.config, "first")
+    # The project has not changed since its unit tests passed.
+    assert not unit_tests_of(shop, "first") & {test["name"] for each in again.values() for test in each["test_results"]}
     # What was checked before is of another build.
     with pytest.raises(RunWrong, match="check_marts"):
         day.publish(shop.config, "first")
@@ -389,8 +396,13 @@ def test_a_failed_model_and_a_failed_test_are_named_with_their_rows(
     shop.seal("failing")
     for stage in ("export", "check_sources", "balance"):
         getattr(day, stage)(config, "failing")
-    for layer in ("staging", "intermediate"):
-        day.build(config, "failing", layer)
+    tested = {
+        test["name"]
+        for layer in ("staging", "intermediate")
+        for test in day.build(config, "failing", layer)["test_results"]
+    }
+    # The project has changed, so its unit tests run.
+    assert unit_tests_of(shop, "failing") & tested
     with pytest.raises(ModelFailed) as caught:
         day.build(config, "failing", "marts")
     text = str(caught.value)
