@@ -12,6 +12,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from support.slow_link import slow_link
 
 import tidemill
 from retail.v1 import order_line_pb2
@@ -209,6 +210,16 @@ def test_a_client_that_is_closed_says_so(shared_ingest: Any, event_id: MakeId) -
         stream.send(line(event_id()))
     with pytest.raises(tidemill.ClientClosed):
         client.streams()
+
+
+def test_a_service_far_away_is_reached(shared_ingest: Any, event_id: MakeId) -> None:
+    """Half a second for each round trip: a connection takes two of them before the first answer."""
+    with (
+        slow_link(shared_ingest.port, 0.25) as port,
+        tidemill.connect(f"127.0.0.1:{port}") as tm,
+    ):
+        assert "order_lines" in [each.stream for each in tm.streams()]
+        assert tm.stream("order_lines").send(line(event_id())).result(30).verdict is tidemill.Verdict.APPENDED
 
 
 def test_an_error_in_the_block_is_the_one_that_is_raised(shared_ingest: Any, event_id: MakeId) -> None:

@@ -23,8 +23,9 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_timeout_ms", 20_000),
     # A service that starts again is found at once, not after gRPC's own minutes of backoff.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # How long an attempt to connect may take, despite its name: TCP, TLS and the first frame, also over a far link.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     # Channels to one address share nothing: closing one leaves the others alone.
     ("grpc.use_local_subchannel_pool", 1),
 ]
